@@ -1,1 +1,46 @@
-//! To be written.
+//! Object stores: a local folder, S3.
+//!
+//! One small trait, [`Store`], whose contract is in words: put-if-absent, get, ranged get, size, list by prefix,
+//! delete. [`open`] makes one from a URL and settings.
+//!
+//! This crate never looks into what it stores, never replaces an object (R2), and never says "not found" unless the
+//! store has answered just that (R6).
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `store` | the trait and its contract |
+//! | `key`, `body`, `error` | names, contents, failures |
+//! | `config` | URL and settings |
+//! | `local` | a folder on a file system |
+//!
+//! ```
+//! use highwater_storage::{Key, Put, StoreConfig};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # let folder = tempfile::tempdir()?;
+//! # let url = format!("file://{}", folder.path().display());
+//! # runtime.block_on(async {
+//! let store = highwater_storage::open(&StoreConfig::from_url(&url))?;
+//! let key: Key = "greetings/first".parse()?;
+//! assert_eq!(store.put_if_absent(&key, &b"hello".to_vec().into()).await?, Put::Created);
+//! assert_eq!(store.put_if_absent(&key, &b"other".to_vec().into()).await?, Put::Exists);
+//! assert_eq!(store.get(&key).await?, &b"hello"[..]);
+//! # Ok::<(), highwater_storage::Error>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod body;
+mod config;
+mod error;
+mod key;
+mod local;
+mod open;
+mod store;
+
+pub use body::Body;
+pub use config::{Credentials, Secret, StoreConfig, StoreUrl};
+pub use error::{Error, ErrorKind, Result};
+pub use key::Key;
+pub use open::{create, open};
+pub use store::{Entry, Listing, PAGE_LENGTH, Put, Store};

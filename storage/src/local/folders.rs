@@ -1,0 +1,107 @@
+//! Folders: made with their mode whatever the umask, synced up to the root.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Mode of every folder (R21).
+pub(super) const FOLDER_MODE: u32 = 0o750;
+
+/// A folder whose content has not changed for this long was made before that, and the kernel has written it since
+/// (it keeps nothing back for more than about 35 s).
+const SETTLED: Duration = Duration::from_secs(600);
+
+/// Makes `folder` and what is missing above it, each with [`FOLDER_MODE`]. Nothing is synced.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    match (make_one(folder), folder.parent()) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            make(above)?;
+            make_one(folder)
+        }
+        (made, _) => made,
+    }
+}
+
+/// Makes `folder` in one that is there, with [`FOLDER_MODE`], unless it is there already.
+pub(super) fn make_one(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Ok(()) => set_mode(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a folder made by us its mode, and leaves it the group inherited from a set-group-ID folder above.
+fn set_mode(folder: &Path) -> io::Result<()> {
+    let mode = fs::metadata(folder)?.mode() & 0o7777;
+    let wanted = (mode & 0o7000) | FOLDER_MODE;
+    if mode == wanted { Ok(()) } else { fs::set_permissions(folder, Permissions::from_mode(wanted)) }
+}
+
+/// Makes `folder` and what is missing above it, and syncs all of them and the folder they were made in.
+pub(super) fn make_durable(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_durable(above)?;
+        make(folder)?;
+        sync(above)?;
+    }
+    sync(folder)
+}
+
+/// Syncs one folder: its entries are durable.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes the way from `root` to `folder`, both included, durable.
+///
+/// The folder itself is always synced. Those above hold entries that somebody, perhaps another process that was killed before
+/// it could sync, made some time ago: they are synced unless their last change is long past.
+pub(super) fn sync_up_to(root: &Path, folder: &Path) -> io::Result<()> {
+    sync(folder)?;
+    let now = SystemTime::now();
+    for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+        if !is_settled(fs::metadata(above)?.modified()?, now) {
+            sync(above)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_settled(modified: SystemTime, now: SystemTime) -> bool {
+    // A change in the future is a clock that was set back: nothing is known then.
+    now.duration_since(modified).is_ok_and(|age| age > SETTLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_changes_long_past_are_settled() {
+        let now = SystemTime::now();
+        for (modified, settled) in [
+            (now, false),
+            (now - Duration::from_secs(600), false),
+            (now - Duration::from_secs(601), true),
+            (now + Duration::from_secs(3600), false),
+        ] {
+            assert_eq!(is_settled(modified, now), settled);
+        }
+    }
+
+    #[test]
+    fn an_inherited_group_stays_inherited() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("root");
+        make(&root).unwrap();
+        fs::set_permissions(&root, Permissions::from_mode(0o2750)).unwrap();
+        make(&root.join("a/b")).unwrap();
+        assert_eq!(fs::metadata(root.join("a/b")).unwrap().mode() & 0o7777, 0o2750);
+    }
+}
