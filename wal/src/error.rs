@@ -4,7 +4,9 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not an LSN.
-    #[error("\"{0}\" is not an LSN; hint: PostgreSQL writes one as two hexadecimal numbers, as in 16/B374D848")]
+    #[error(
+        "\"{0}\" is not an LSN; hint: PostgreSQL writes one as two hexadecimal numbers, as in 16/B374D848"
+    )]
     Lsn(String),
     /// Not a timeline.
     #[error("\"{0}\" is not a timeline; hint: timelines are numbered from 1")]
@@ -18,4 +20,23 @@ pub enum Error {
     /// Not the name of a WAL segment.
     #[error("\"{0}\" is not the name of a WAL segment; hint: it has 24 hexadecimal digits in capitals")]
     SegmentName(String),
+    /// Not the name of a file that PostgreSQL archives.
+    #[error(
+        "\"{0}\" is not the name of a file in pg_wal that is archived; hint: a segment is named like 00000001000000000000002A, a history like 00000002.history"
+    )]
+    WalFile(String),
+    /// A line of a timeline history file that PostgreSQL would refuse too.
+    #[error(
+        "history of timeline {timeline}, line {line}: {expected}, found \"{text}\"; hint: compare the file with the one in the archive or on another server of the cluster"
+    )]
+    History {
+        /// The timeline whose history it is.
+        timeline: crate::TimelineId,
+        /// The line's number, from 1.
+        line: usize,
+        /// The line.
+        text: String,
+        /// What was expected.
+        expected: &'static str,
+    },
 }
