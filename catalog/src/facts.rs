@@ -1,0 +1,121 @@
+//! What is known of segments' contents while a question is being answered.
+//!
+//! The decisions of this crate do no I/O. What they need to know of a segment they ask of [`Known`]; where it is not known
+//! yet they end with a [`Need`], and whoever carries them out reads it from the repository and asks again.
+
+use std::collections::BTreeMap;
+
+use highwater_wal::{Lsn, SegmentName, Timestamp};
+use serde::Serialize;
+
+/// The end of a transaction as recovery sees it: the record at which it can stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Transaction {
+    /// Where its commit or abort record begins: what `recovery_target_lsn` compares with.
+    pub lsn: Lsn,
+    /// Where the record ends.
+    pub end: Lsn,
+    /// When, by the server's clock.
+    pub time: Timestamp,
+    /// Its id; that of the prepared transaction for `COMMIT PREPARED` and `ROLLBACK PREPARED`.
+    pub xid: u32,
+    /// Committed, or aborted.
+    pub committed: bool,
+}
+
+/// A named restore point (`pg_create_restore_point`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestorePoint {
+    /// Where its record begins.
+    pub lsn: Lsn,
+    /// When it was made, by the server's clock.
+    pub time: Timestamp,
+    /// Its name.
+    pub name: String,
+}
+
+/// The end of a transaction whose record runs over a segment's end, as far as the two segments' summaries tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crossing {
+    /// No record runs over the end, or it is none that ends a transaction.
+    None,
+    /// It ends a transaction at this time.
+    Time(Timestamp),
+    /// Only the record itself tells.
+    Unknown,
+}
+
+/// What the summary of a segment says, as far as finding a moment goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentFacts {
+    /// The first record that lies whole in it.
+    pub first_record: Option<Lsn>,
+    /// The last record that lies whole in it.
+    pub last_record: Option<Lsn>,
+    /// The smallest and largest time of its commit and abort records.
+    pub times: Option<(Timestamp, Timestamp)>,
+    /// Its last commit in WAL order.
+    pub last_commit: Option<Transaction>,
+    /// Its first commit in WAL order.
+    pub first_commit: Option<Transaction>,
+    /// The smallest and largest xid that ended in it, as plain numbers.
+    pub xids: Option<(u32, u32)>,
+    /// The restore points in it.
+    pub restore_points: Vec<RestorePoint>,
+    /// The latest moment that anything in it tells: whatever was acknowledged by then lies in this segment or before it.
+    pub covers_until: Option<Timestamp>,
+    /// The record that runs over its end into the next segment on the same path.
+    pub crossing: Crossing,
+}
+
+/// The decoded records of one segment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Decoded {
+    /// Where each record that begins in the segment begins, in order; only records that could be read to their end.
+    pub records: Vec<Lsn>,
+    /// The ends of transactions among them, in order.
+    pub transactions: Vec<Transaction>,
+}
+
+/// Something that has to be read from the repository before the question can be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// The summaries of these segments.
+    Facts(Vec<SegmentName>),
+    /// The records that begin in this segment. The segments after it on the same path complete its last record.
+    Records {
+        /// The segment.
+        segment: SegmentName,
+        /// The segment after it on the path, where that is archived.
+        next: Option<SegmentName>,
+    },
+}
+
+/// What has been read so far.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    facts: BTreeMap<SegmentName, SegmentFacts>,
+    records: BTreeMap<SegmentName, Decoded>,
+}
+
+impl Known {
+    /// Adds what the summary of a segment says.
+    pub fn add_facts(&mut self, segment: SegmentName, facts: SegmentFacts) {
+        self.facts.insert(segment, facts);
+    }
+
+    /// Adds the decoded records of a segment.
+    pub fn add_records(&mut self, segment: SegmentName, decoded: Decoded) {
+        self.records.insert(segment, decoded);
+    }
+
+    /// What the summary of a segment says, if it was read.
+    pub fn facts(&self, segment: SegmentName) -> Option<&SegmentFacts> {
+        self.facts.get(&segment)
+    }
+
+    /// The decoded records of a segment, if they were read.
+    pub fn records(&self, segment: SegmentName) -> Option<&Decoded> {
+        self.records.get(&segment)
+    }
+}

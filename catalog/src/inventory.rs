@@ -1,0 +1,124 @@
+//! What the repository holds of one cluster, as plain data.
+
+use std::collections::BTreeMap;
+
+use highwater_wal::{Lsn, SegmentName, SegmentSize, SystemId, TimelineHistory, TimelineId, Timestamp};
+use serde::Serialize;
+
+use crate::{Path, SegmentSet};
+
+/// What of a complete base backup matters for finding a way to a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Backup {
+    /// Its name in the repository.
+    pub label: String,
+    /// The timeline it was taken on.
+    pub timeline: TimelineId,
+    /// Where recovery of it begins: the redo position of its checkpoint.
+    pub start: Lsn,
+    /// Where it is consistent: no moment before this one can be reached from it.
+    pub stop: Lsn,
+    /// When it began, by the server's clock.
+    pub start_time: Timestamp,
+    /// When it ended, by the server's clock.
+    pub stop_time: Timestamp,
+    /// Bytes of the database as restored.
+    pub size_bytes: u64,
+    /// Bytes that this backup added to the repository.
+    pub stored_bytes: u64,
+}
+
+/// A backup that was begun and has no manifest: it is running, or it was cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unfinished {
+    /// Its name in the repository.
+    pub label: String,
+    /// When it was begun.
+    pub started: Timestamp,
+    /// The host that began it.
+    pub host: String,
+}
+
+/// Everything the repository holds of one system identifier of a cluster.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// The cluster's name in the repository.
+    pub cluster: String,
+    /// Which `initdb` it comes from.
+    pub system_id: SystemId,
+    /// The size of its WAL segments.
+    pub segment_size: SegmentSize,
+    /// Complete backups, in the order of their stop positions.
+    pub backups: Vec<Backup>,
+    /// Backups without a manifest.
+    pub unfinished: Vec<Unfinished>,
+    histories: BTreeMap<TimelineId, TimelineHistory>,
+    segments: BTreeMap<TimelineId, SegmentSet>,
+}
+
+impl Inventory {
+    /// An inventory of nothing.
+    pub fn empty(cluster: &str, system_id: SystemId, segment_size: SegmentSize) -> Inventory {
+        Inventory {
+            cluster: cluster.to_owned(),
+            system_id,
+            segment_size,
+            backups: Vec::new(),
+            unfinished: Vec::new(),
+            histories: BTreeMap::new(),
+            segments: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an archived segment.
+    pub fn add_segment(&mut self, name: SegmentName) {
+        self.segments.entry(name.timeline).or_default().insert(name.number(self.segment_size));
+    }
+
+    /// Adds an archived timeline history.
+    pub fn add_history(&mut self, history: TimelineHistory) {
+        self.histories.insert(history.timeline, history);
+    }
+
+    /// Adds a complete backup.
+    pub fn add_backup(&mut self, backup: Backup) {
+        let at =
+            self.backups.partition_point(|other| (other.stop, &other.label) <= (backup.stop, &backup.label));
+        self.backups.insert(at, backup);
+    }
+
+    /// The archived segments of a timeline, if there are any.
+    pub fn segments_on(&self, timeline: TimelineId) -> Option<&SegmentSet> {
+        self.segments.get(&timeline)
+    }
+
+    /// The archived history of a timeline.
+    pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
+        self.histories.get(&timeline)
+    }
+
+    /// Every timeline that anything is known of, in the order of their numbers.
+    pub fn timelines(&self) -> Vec<TimelineId> {
+        let mut all: Vec<TimelineId> = self.segments.keys().chain(self.histories.keys()).copied().collect();
+        all.extend(self.histories.values().flat_map(|history| history.ancestors.iter().map(|a| a.timeline)));
+        all.extend(self.backups.iter().map(|backup| backup.timeline));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The newest timeline: the one with the highest number, as PostgreSQL's `recovery_target_timeline = 'latest'` takes it.
+    pub fn newest_timeline(&self) -> Option<TimelineId> {
+        self.timelines().last().copied()
+    }
+
+    /// The path to a timeline. `None` where the timeline is unknown, or where it is not the first and its history is missing:
+    /// without it nobody can say where it came from.
+    pub fn path(&self, timeline: TimelineId) -> Option<Path> {
+        if let Some(history) = self.histories.get(&timeline) {
+            return Some(Path::from_history(history));
+        }
+        let known = self.timelines().contains(&timeline);
+        (known && timeline == TimelineId::FIRST).then(|| Path::root(timeline))
+    }
+}

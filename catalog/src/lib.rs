@@ -1,0 +1,41 @@
+//! The catalog of a cluster: which timelines, backups and segments the repository holds, which moments they reach, and how.
+//!
+//! The decisions ([`plan`], [`windows`]) are plain functions over plain data: no I/O, no async. Where one has to know what a
+//! segment holds it says so ([`Need`]) and is asked again. Feature `load` (on by default) adds the part that reads
+//! the repository and answers those needs.
+//!
+//! It never writes data objects and never restores anything.
+//!
+//! - `inventory`: what is there, as plain data
+//! - `segments`: sets of segments as unbroken runs
+//! - `path`: how the WAL runs along timelines
+//! - `facts`: what is known of a segment's content
+//! - `target`, `plan`, `unreachable`: a moment, the way to it, or why there is none
+//! - `window`: which moments can be reached
+//!
+//! ```
+//! use highwater_catalog::{Inventory, Known, Request, Target, Unreachable, Unsettled, plan};
+//! use highwater_wal::{SegmentSize, SystemId};
+//!
+//! let nothing = Inventory::empty("main", SystemId(7), SegmentSize::DEFAULT);
+//! let answer = plan(&nothing, &Request::new(Target::Latest), &Known::default());
+//! assert_eq!(answer, Err(Unsettled::Unreachable(Unreachable::NoBackup)));
+//! ```
+
+mod facts;
+mod inventory;
+mod path;
+mod plan;
+mod segments;
+mod target;
+mod unreachable;
+mod window;
+
+pub use facts::{Crossing, Decoded, Known, Need, RestorePoint, SegmentFacts, Transaction};
+pub use inventory::{Backup, Inventory, Unfinished};
+pub use path::{Leg, Path};
+pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
+pub use segments::SegmentSet;
+pub use target::{Request, Target};
+pub use unreachable::{Hole, Reach, Unreachable};
+pub use window::{Branch, Broken, Fork, Window, windows};

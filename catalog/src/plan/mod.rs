@@ -1,0 +1,150 @@
+//! The plan: a proven answer to "how do I get to this moment".
+//!
+//! [`plan`] decides and does no I/O. Where it has to know what a segment holds it ends with [`Unsettled::Need`]; the caller
+//! reads that, adds it to [`Known`] and asks again. It asks for less each time and settles.
+
+mod moment;
+mod position;
+mod reach;
+mod way;
+
+use highwater_wal::{Lsn, SegmentName, TimelineId};
+use serde::Serialize;
+
+use crate::facts::{Known, Need, Transaction};
+use crate::{Backup, Inventory, Leg, Path, Request, Target, Unreachable};
+use way::Way;
+
+pub(crate) use reach::{RunCoverage, run_coverage};
+
+/// Where recovery stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "at")]
+pub enum Stop {
+    /// As soon as the backup is consistent (`recovery_target = 'immediate'`).
+    Consistent,
+    /// At a record (`recovery_target_lsn`), which is known to be in the archive.
+    Record {
+        /// Where the record begins.
+        lsn: Lsn,
+        /// After it, or just before it.
+        inclusive: bool,
+    },
+}
+
+/// An unbroken run of segments of one timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SegmentRun {
+    /// The first.
+    pub first: SegmentName,
+    /// The last.
+    pub last: SegmentName,
+    /// How many.
+    pub segments: u64,
+}
+
+/// A proven way to a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What was asked for.
+    pub request: Request,
+    /// The timeline to follow (`recovery_target_timeline`).
+    pub timeline: TimelineId,
+    /// The path of timelines to it, oldest first.
+    pub path: Vec<Leg>,
+    /// The backup to start from.
+    pub backup: Backup,
+    /// The segments that recovery reads, in order.
+    pub wal: Vec<SegmentRun>,
+    /// Their number.
+    pub segments: u64,
+    /// Their size in bytes, as restored.
+    pub wal_bytes: u64,
+    /// Where recovery stops.
+    pub stop: Stop,
+    /// The last commit that the restored cluster holds; `None` where none lies between the backup's start and the stop.
+    pub last_before: Option<Transaction>,
+    /// The first commit that it does not hold, as far as the archive goes.
+    pub first_after: Option<Transaction>,
+}
+
+/// Why there is no plan (yet).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsettled {
+    /// Something has to be read first.
+    Need(Need),
+    /// It cannot be done.
+    Unreachable(Unreachable),
+}
+
+impl From<Unreachable> for Unsettled {
+    fn from(reason: Unreachable) -> Unsettled {
+        Unsettled::Unreachable(reason)
+    }
+}
+
+/// Finds the way to a moment: the newest backup that is consistent at or before it on the path of timelines, every segment
+/// from there on, and the exact record to stop at (R12, R15).
+///
+/// # Errors
+/// [`Unsettled::Need`] where something has to be read first, [`Unsettled::Unreachable`] with the reason where there is no way.
+pub fn plan(inventory: &Inventory, request: &Request, known: &Known) -> Result<Plan, Unsettled> {
+    let path = path_for(inventory, request.timeline)?;
+    let way = Way { inventory, path: &path, request, known };
+    let candidates = candidates(inventory, &path, request)?;
+    let found = match &request.target {
+        Target::Immediate => position::immediate(&way, &candidates)?,
+        Target::Latest => position::latest(&way, &candidates)?,
+        Target::Lsn(lsn) => position::at_lsn(&way, &candidates, *lsn)?,
+        Target::Xid(xid) => position::at_xid(&way, &candidates, *xid)?,
+        Target::Name(name) => position::at_name(&way, &candidates, name)?,
+        Target::Time(time) => moment::at_time(&way, &candidates, *time)?,
+    };
+    way.finish(found)
+}
+
+/// The path to the timeline that was named, or to the newest.
+fn path_for(inventory: &Inventory, timeline: Option<TimelineId>) -> Result<Path, Unreachable> {
+    let Some(timeline) = timeline.or_else(|| inventory.newest_timeline()) else {
+        return Err(Unreachable::NoBackup);
+    };
+    if let Some(path) = inventory.path(timeline) {
+        return Ok(path);
+    }
+    let known = inventory.timelines();
+    Err(match known.contains(&timeline) {
+        true => Unreachable::MissingHistory { timeline },
+        false => Unreachable::UnknownTimeline { timeline, known },
+    })
+}
+
+/// The backups on the path, newest first. There is at least one.
+fn candidates<'a>(
+    inventory: &'a Inventory,
+    path: &Path,
+    request: &Request,
+) -> Result<Vec<&'a Backup>, Unreachable> {
+    if inventory.backups.is_empty() {
+        return Err(Unreachable::NoBackup);
+    }
+    let timeline = path.timeline();
+    let on_path = |backup: &&Backup| path.covers(backup.timeline, backup.stop);
+    let mut found: Vec<&Backup> = inventory.backups.iter().rev().filter(on_path).collect();
+    if let Some(label) = &request.backup {
+        found.retain(|backup| &backup.label == label);
+        if found.is_empty() {
+            return Err(Unreachable::UnknownBackup { label: label.clone(), timeline });
+        }
+    }
+    if found.is_empty() {
+        let mut backups_on: Vec<TimelineId> =
+            inventory.backups.iter().map(|backup| backup.timeline).collect();
+        backups_on.sort_unstable();
+        backups_on.dedup();
+        return Err(Unreachable::NoBackupOnPath { timeline, backups_on });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Targets that are a place in the WAL: consistency, its end, an LSN, a transaction, a restore point.
+
+use highwater_wal::Lsn;
+
+use super::moment::too_early;
+use super::reach::reach;
+use super::way::{Found, Way};
+use super::{Stop, Unsettled};
+use crate::facts::{Crossing, RestorePoint};
+use crate::{Backup, Unreachable};
+
+/// The newest backup, as soon as it is consistent.
+pub(super) fn immediate<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<Found<'a>, Unsettled> {
+    let backup = newest(candidates)?;
+    let run_end = way.run(backup)?;
+    let last_segment = way.number(Lsn(backup.stop.0.saturating_sub(1)));
+    Ok(Found { backup, stop: Stop::Consistent, last_segment, run_end })
+}
+
+/// Everything that is archived.
+pub(super) fn latest<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<Found<'a>, Unsettled> {
+    let backup = newest(candidates)?;
+    let run_end = way.run(backup)?;
+    if way.hole_after(run_end).is_some() {
+        return Err(behind(way, backup, run_end)?.into());
+    }
+    end_of(way, backup, run_end)
+}
+
+/// The last whole record of an unbroken run.
+pub(super) fn end_of<'a>(way: &Way<'a>, backup: &'a Backup, run_end: u64) -> Result<Found<'a>, Unsettled> {
+    let first = way.first_number(backup);
+    let consistent_at = way.number(Lsn(backup.stop.0.saturating_sub(1)));
+    let mut number = run_end;
+    loop {
+        if let Some(&lsn) = way.records(number, run_end)?.records.last().filter(|&&lsn| lsn >= backup.stop) {
+            return Ok(Found {
+                backup,
+                stop: Stop::Record { lsn, inclusive: true },
+                last_segment: run_end,
+                run_end,
+            });
+        }
+        if number == first || number <= consistent_at {
+            // Nothing was written after the backup became consistent.
+            return Ok(Found { backup, stop: Stop::Consistent, last_segment: run_end, run_end });
+        }
+        number -= 1;
+    }
+}
+
+/// A position in the WAL: the first record at or behind it.
+pub(super) fn at_lsn<'a>(way: &Way<'a>, candidates: &[&'a Backup], lsn: Lsn) -> Result<Found<'a>, Unsettled> {
+    let (backup, run_end) = leading_to(way, candidates, lsn)?;
+    for number in way.number(lsn)..=run_end {
+        let decoded = way.records(number, run_end)?;
+        if let Some(&record) = decoded.records.iter().find(|&&record| record >= lsn) {
+            return Ok(stop_at(way, backup, record, run_end));
+        }
+    }
+    Err(behind(way, backup, run_end)?.into())
+}
+
+/// The end of a transaction. Ids come again after 4 billion transactions: the latest of that id is taken.
+pub(super) fn at_xid<'a>(way: &Way<'a>, candidates: &[&'a Backup], xid: u32) -> Result<Found<'a>, Unsettled> {
+    let mut until = None;
+    // Runs overlap: an older backup's often goes on into a newer one's. What was looked at is not looked at again, but for
+    // the segment that the newer backup starts in the middle of.
+    for backup in candidates {
+        let Ok(run_end) = way.run(backup) else { continue };
+        let first = way.first_number(backup);
+        let last = until.map_or(run_end, |seen: u64| run_end.min(seen));
+        for number in (first..=last).rev() {
+            let facts = way.facts(number, first)?;
+            let inside = facts.xids.is_some_and(|(low, high)| (low..=high).contains(&xid));
+            if !inside && facts.crossing == Crossing::None {
+                continue;
+            }
+            let decoded = way.records(number, run_end)?;
+            if let Some(end) =
+                decoded.transactions.iter().rev().find(|t| t.xid == xid && t.lsn >= backup.start)
+            {
+                let (backup, run_end) = leading_to(way, candidates, end.lsn)?;
+                return Ok(stop_at(way, backup, end.lsn, run_end));
+            }
+        }
+        until = Some(first);
+    }
+    let hint = "subtransactions and transactions that were still open have no end of their own; \
+                `highwater window` shows what can be reached";
+    Err(not_found(way, hint).into())
+}
+
+/// A named restore point.
+pub(super) fn at_name<'a>(
+    way: &Way<'a>,
+    candidates: &[&'a Backup],
+    name: &str,
+) -> Result<Found<'a>, Unsettled> {
+    let mut found: Vec<RestorePoint> = Vec::new();
+    for backup in candidates {
+        let Ok(run_end) = way.run(backup) else { continue };
+        let first = way.first_number(backup);
+        for number in first..=run_end {
+            for point in way.facts(number, run_end)?.restore_points.iter().filter(|point| point.name == name)
+            {
+                if point.lsn >= backup.start && !found.iter().any(|other| other.lsn == point.lsn) {
+                    found.push(point.clone());
+                }
+            }
+        }
+    }
+    found.sort_by_key(|point| point.lsn);
+    match found.as_slice() {
+        [] => Err(not_found(way, "`highwater window` shows what can be reached").into()),
+        [point] => {
+            let (backup, run_end) = leading_to(way, candidates, point.lsn)?;
+            Ok(stop_at(way, backup, point.lsn, run_end))
+        }
+        several => {
+            let at = several.iter().map(|point| (point.lsn, point.time)).collect();
+            Err(Unreachable::Ambiguous { name: name.to_owned(), at }.into())
+        }
+    }
+}
+
+/// The newest backup that is consistent at `lsn`, and the last segment of the unbroken WAL that leads from it there.
+fn leading_to<'a>(
+    way: &Way<'a>,
+    candidates: &[&'a Backup],
+    lsn: Lsn,
+) -> Result<(&'a Backup, u64), Unsettled> {
+    let mut broken = None;
+    for backup in candidates.iter().filter(|backup| backup.stop <= lsn) {
+        match way.run(backup) {
+            Ok(run_end) if run_end >= way.number(lsn) => return Ok((backup, run_end)),
+            // An older backup's WAL runs into this one's and ends at the same place.
+            Ok(run_end) => return Err(behind(way, backup, run_end)?.into()),
+            Err(reason) => broken = broken.or(Some(reason)),
+        }
+    }
+    Err(broken.unwrap_or_else(|| too_early(way, candidates)).into())
+}
+
+/// Why what lies behind the end of a run cannot be reached.
+pub(super) fn behind(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Unreachable, Unsettled> {
+    let reach = reach(way, backup, run_end)?;
+    Ok(match way.hole_after(run_end) {
+        Some(hole) => Unreachable::Hole { target: way.target(), hole, reach },
+        None => Unreachable::TooLate { target: way.target(), reach, timeline: way.path.timeline() },
+    })
+}
+
+fn newest<'a>(candidates: &[&'a Backup]) -> Result<&'a Backup, Unreachable> {
+    candidates.first().copied().ok_or(Unreachable::NoBackup)
+}
+
+fn stop_at<'a>(way: &Way<'a>, backup: &'a Backup, lsn: Lsn, run_end: u64) -> Found<'a> {
+    // The record may run into the next segment: recovery reads it to its end before it can stop at it.
+    let last_segment = (way.number(lsn) + 1).min(run_end);
+    Found { backup, stop: Stop::Record { lsn, inclusive: !way.request.exclusive }, last_segment, run_end }
+}
+
+fn not_found(way: &Way<'_>, hint: &str) -> Unreachable {
+    Unreachable::NotFound { target: way.target(), timeline: way.path.timeline(), hint: hint.to_owned() }
+}

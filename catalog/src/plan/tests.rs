@@ -1,0 +1,436 @@
+//! Plans against a slow, obvious model of how PostgreSQL stops.
+
+use highwater_wal::{Ancestor, SegmentName, SegmentSize, SystemId, TimelineHistory, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::facts::{Crossing, Decoded, RestorePoint, SegmentFacts};
+
+fn size() -> SegmentSize {
+    SegmentSize::new(1 << 20).unwrap()
+}
+
+fn tli(number: u32) -> TimelineId {
+    TimelineId::new(number).unwrap()
+}
+
+/// What one record of the made-up WAL is.
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    End { time: i64, xid: u32, committed: bool },
+    Point { time: i64, name: String },
+    Other,
+}
+
+#[derive(Debug, Clone)]
+struct Rec {
+    lsn: Lsn,
+    end: Lsn,
+    kind: Kind,
+}
+
+/// A made-up history: one timeline, or a second one that forks off it.
+#[derive(Debug, Clone)]
+struct World {
+    /// The records of each timeline along its own path, from the beginning.
+    records: Vec<(TimelineId, Vec<Rec>)>,
+    fork: Option<Lsn>,
+    backups: Vec<Backup>,
+    missing: Vec<SegmentName>,
+    /// The clock only ever went forward.
+    monotone: bool,
+}
+
+const FIRST_LSN: u64 = 1 << 20;
+
+fn lay_out(kinds: &[(Kind, u64)], from: u64) -> Vec<Rec> {
+    let mut at = from;
+    let place = |(kind, length): &(Kind, u64)| {
+        let rec = Rec { lsn: Lsn(at), end: Lsn(at + length), kind: kind.clone() };
+        at += length;
+        rec
+    };
+    kinds.iter().map(place).collect()
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        6 => (0_i64..60, 1_u32..30, prop::bool::weighted(0.8))
+            .prop_map(|(time, xid, committed)| Kind::End { time, xid, committed }),
+        1 => (0_i64..60, 0_u8..4).prop_map(|(time, n)| Kind::Point { time, name: format!("p{n}") }),
+        5 => Just(Kind::Other),
+    ]
+}
+
+/// Records of 100 KiB to 1.5 MiB in segments of 1 MiB: many run over a segment's end, some over two.
+fn kinds() -> impl Strategy<Value = Vec<(Kind, u64)>> {
+    let length = (100_u64 << 10..1500 << 10).prop_map(|bytes| bytes & !7);
+    prop::collection::vec((kind(), length), 4..26)
+}
+
+prop_compose! {
+    fn world()(
+        first in kinds(),
+        second in kinds(),
+        forked in any::<bool>(),
+        fork_at in any::<prop::sample::Index>(),
+        spans in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..4, any::<bool>(), 0_i64..60), 1..4),
+        missing in prop::collection::vec(any::<prop::sample::Index>(), 0..2),
+        // Most clocks only ever go forward.
+        monotone in prop::bool::weighted(0.7),
+    ) -> World {
+        let mut old = lay_out(&first, FIRST_LSN);
+        let fork_index = fork_at.index(old.len()).max(1);
+        let fork = forked.then(|| old[fork_index].lsn);
+        let mut records = Vec::new();
+        if let Some(fork) = fork {
+            let mut new = old[..fork_index].to_vec();
+            new.extend(lay_out(&second, fork.0));
+            if monotone {
+                sort_times(&mut new);
+                old[..fork_index].clone_from_slice(&new[..fork_index]);
+                sort_times(&mut old[fork_index..]);
+            }
+            records.push((tli(1), old));
+            records.push((tli(2), new));
+        } else {
+            if monotone {
+                sort_times(&mut old);
+            }
+            records.push((tli(1), old));
+        }
+        let backups = spans.iter().enumerate().map(|(n, (at, span, on_second, stop_time))| {
+            let (timeline, all) = &records[usize::from(*on_second).min(records.len() - 1)];
+            let begin = at.index(all.len());
+            let last = (begin + span).min(all.len() - 1);
+            // The clock at the end of a backup is never before that of what ended in it.
+            let seen = all[..=last].iter().filter_map(|rec| match rec.kind { Kind::End { time, .. } => Some(time), _ => None });
+            let stop_time = if monotone { seen.max().unwrap_or(0) } else { *stop_time };
+            let behind_fork = fork.is_none_or(|fork| all[begin].lsn >= fork);
+            let timeline = if *timeline == tli(2) && !behind_fork { tli(1) } else { *timeline };
+            let stop = match fork {
+                Some(fork) if timeline == tli(1) && *on_second => all[last].end.min(fork),
+                _ => all[last].end,
+            };
+            Backup {
+                label: format!("b{n}"), timeline, start: all[begin].lsn, stop,
+                start_time: Timestamp(0), stop_time: Timestamp(stop_time), size_bytes: 1, stored_bytes: 1,
+            }
+        }).collect();
+        let mut world = World { records, fork, backups, missing: Vec::new(), monotone };
+        let all = world.segments();
+        world.missing = missing.iter().map(|index| all[index.index(all.len())]).collect();
+        world
+    }
+}
+
+fn sort_times(records: &mut [Rec]) {
+    let mut latest = 0;
+    for rec in records {
+        if let Kind::End { time, .. } | Kind::Point { time, .. } = &mut rec.kind {
+            latest = latest.max(*time);
+            *time = latest;
+        }
+    }
+}
+
+impl World {
+    fn path(&self, timeline: TimelineId) -> Path {
+        match self.fork {
+            Some(fork) if timeline == tli(2) => Path::from_history(&self.history(fork)),
+            _ => Path::root(timeline),
+        }
+    }
+
+    fn history(&self, fork: Lsn) -> TimelineHistory {
+        let ancestors =
+            vec![Ancestor { timeline: tli(1), switch_point: fork, reason: "promoted".to_owned() }];
+        TimelineHistory { timeline: tli(2), ancestors }
+    }
+
+    /// Every segment that the server wrote, each up to the end of its timeline's last whole segment.
+    fn segments(&self) -> Vec<SegmentName> {
+        let mut all = Vec::new();
+        for (timeline, records) in &self.records {
+            let path = self.path(*timeline);
+            let last = records.last().unwrap().end.0 / size().bytes();
+            for number in FIRST_LSN / size().bytes()..last.max(2) {
+                let name = path.segment(number, size());
+                if !all.contains(&name) {
+                    all.push(name);
+                }
+            }
+        }
+        all
+    }
+
+    fn inventory(&self) -> Inventory {
+        let mut inventory = Inventory::empty("main", SystemId(1), size());
+        for name in self.segments() {
+            if !self.missing.contains(&name) {
+                inventory.add_segment(name);
+            }
+        }
+        if let Some(fork) = self.fork {
+            inventory.add_history(self.history(fork));
+        }
+        for backup in &self.backups {
+            inventory.add_backup(backup.clone());
+        }
+        inventory
+    }
+
+    fn newest(&self) -> (TimelineId, &[Rec]) {
+        let (timeline, records) = self.records.last().unwrap();
+        (*timeline, records)
+    }
+
+    /// Answers a need the way the repository would.
+    fn answer(&self, need: &Need, inventory: &Inventory, known: &mut Known) {
+        match need {
+            Need::Facts(segments) => {
+                assert!(!segments.is_empty());
+                for segment in segments {
+                    assert!(!self.missing.contains(segment), "asked for a segment that is not there");
+                    known.add_facts(*segment, self.facts(*segment));
+                }
+            }
+            Need::Records { segment, .. } => known.add_records(*segment, self.decoded(*segment, inventory)),
+        }
+    }
+
+    fn of_timeline(&self, segment: SegmentName) -> &[Rec] {
+        &self.records.iter().find(|(timeline, _)| *timeline == segment.timeline).unwrap().1
+    }
+
+    fn facts(&self, segment: SegmentName) -> SegmentFacts {
+        let (start, end) = (segment.start(size()), segment.end(size()));
+        let whole: Vec<&Rec> =
+            self.of_timeline(segment).iter().filter(|rec| rec.lsn >= start && rec.end <= end).collect();
+        let ends: Vec<Transaction> = whole.iter().filter_map(|rec| transaction(rec)).collect();
+        let commits = || ends.iter().filter(|t| t.committed).copied();
+        let points = whole.iter().filter_map(|rec| match &rec.kind {
+            Kind::Point { time, name } => {
+                Some(RestorePoint { lsn: rec.lsn, time: Timestamp(*time), name: name.clone() })
+            }
+            _ => None,
+        });
+        let points: Vec<RestorePoint> = points.collect();
+        let over =
+            self.of_timeline(segment).iter().find(|rec| rec.lsn >= start && rec.lsn < end && rec.end > end);
+        let crossing = match over.map(|rec| (&rec.kind, rec.end.0 % 3)) {
+            Some((Kind::End { time, .. }, 0)) => Crossing::Time(Timestamp(*time)),
+            Some((Kind::End { .. }, _)) | Some((_, 1)) => Crossing::Unknown,
+            _ => Crossing::None,
+        };
+        let times = || ends.iter().map(|t| t.time).chain(points.iter().map(|p| p.time));
+        SegmentFacts {
+            first_record: whole.first().map(|rec| rec.lsn),
+            last_record: whole.last().map(|rec| rec.lsn),
+            times: ends.iter().map(|t| t.time).min().zip(ends.iter().map(|t| t.time).max()),
+            last_commit: commits().last(),
+            first_commit: commits().next(),
+            xids: ends.iter().map(|t| t.xid).min().zip(ends.iter().map(|t| t.xid).max()),
+            covers_until: times().max(),
+            restore_points: points,
+            crossing,
+        }
+    }
+
+    fn decoded(&self, segment: SegmentName, inventory: &Inventory) -> Decoded {
+        let (start, end) = (segment.start(size()), segment.end(size()));
+        let path = self.path(self.newest().0);
+        let run_end = path.run_from(inventory, segment.number(size())).unwrap();
+        let readable = Lsn((run_end + 1) * size().bytes());
+        let here = || {
+            let all = self.of_timeline(segment).iter();
+            all.filter(move |rec| rec.lsn >= start && rec.lsn < end && rec.end <= readable)
+        };
+        Decoded {
+            records: here().map(|rec| rec.lsn).collect(),
+            transactions: here().filter_map(transaction).collect(),
+        }
+    }
+
+    fn settle(&self, request: &Request) -> Result<Plan, Unreachable> {
+        let inventory = self.inventory();
+        let mut known = Known::default();
+        for _ in 0..1000 {
+            match plan(&inventory, request, &known) {
+                Ok(plan) => return Ok(plan),
+                Err(Unsettled::Unreachable(reason)) => return Err(reason),
+                Err(Unsettled::Need(need)) => self.answer(&need, &inventory, &mut known),
+            }
+        }
+        panic!("the plan does not settle");
+    }
+
+    /// The records that recovery from `backup` can read along the newest path.
+    fn readable(&self, backup: &Backup) -> Vec<&Rec> {
+        let inventory = self.inventory();
+        let (timeline, records) = self.newest();
+        let run = self.path(timeline).run_from(&inventory, backup.start.0 / size().bytes());
+        let until = Lsn(run.map_or(0, |last| last + 1) * size().bytes());
+        records.iter().filter(|rec| rec.lsn >= backup.start && rec.end <= until).collect()
+    }
+
+    /// The commits (by LSN) that recovery by this plan applies, from the backup's start.
+    fn applied(&self, plan: &Plan) -> Vec<Lsn> {
+        let stop = match plan.stop {
+            Stop::Consistent => plan.backup.stop,
+            Stop::Record { lsn, inclusive } => lsn + u64::from(inclusive),
+        };
+        let readable = self.readable(&plan.backup);
+        if let Stop::Record { lsn, .. } = plan.stop {
+            assert!(readable.iter().any(|rec| rec.lsn == lsn), "the stop is a record that recovery reads");
+            assert!(stop > plan.backup.stop || lsn >= plan.backup.stop, "the stop is not before consistency");
+        }
+        readable.iter().filter(|rec| is_commit(rec) && rec.lsn < stop).map(|rec| rec.lsn).collect()
+    }
+
+    /// Backups that recovery could start from: on the newest path, with their own WAL.
+    fn usable(&self) -> Vec<&Backup> {
+        let inventory = self.inventory();
+        let path = self.path(self.newest().0);
+        let mut usable: Vec<&Backup> =
+            self.backups.iter().filter(|b| path.covers(b.timeline, b.stop)).collect();
+        usable.retain(|b| {
+            let run = path.run_from(&inventory, b.start.0 / size().bytes());
+            run.is_some_and(|last| last >= (b.stop.0 - 1) / size().bytes())
+        });
+        usable.sort_by_key(|b| (std::cmp::Reverse(b.stop), std::cmp::Reverse(b.label.clone())));
+        usable
+    }
+}
+
+fn transaction(rec: &Rec) -> Option<Transaction> {
+    match rec.kind {
+        Kind::End { time, xid, committed } => {
+            Some(Transaction { lsn: rec.lsn, end: rec.end, time: Timestamp(time), xid, committed })
+        }
+        _ => None,
+    }
+}
+
+fn is_commit(rec: &Rec) -> bool {
+    matches!(rec.kind, Kind::End { committed: true, .. })
+}
+
+fn commits_while(records: &[&Rec], keep: impl Fn(&Rec) -> bool) -> Vec<Lsn> {
+    records.iter().take_while(|rec| keep(rec)).filter(|rec| is_commit(rec)).map(|rec| rec.lsn).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// PostgreSQL's own rule, spelled out: replay from the backup, stop before the first end of a transaction later than the time.
+    #[test]
+    fn r15_a_time_stops_where_postgresql_would(world in world(), time in 0_i64..62, exclusive in any::<bool>()) {
+        let request = Request { exclusive, ..Request::new(Target::Time(Timestamp(time))) };
+        let too_late = |rec: &Rec| matches!(rec.kind, Kind::End { time: at, .. } if at > time || (exclusive && at == time));
+        if let Ok(plan) = world.settle(&request) {
+            let readable = world.readable(&plan.backup);
+            prop_assert!(plan.backup.stop_time <= Timestamp(time));
+            prop_assert_eq!(world.applied(&plan), commits_while(&readable, |rec| !too_late(rec)));
+            let newer = world.usable().into_iter().take_while(|b| b.label != plan.backup.label);
+            for backup in newer {
+                let reached = backup.stop_time <= Timestamp(time)
+                    && !world.readable(backup).iter().any(|rec| rec.lsn < backup.stop && too_late(rec));
+                prop_assert!(!reached, "a newer backup reaches it too: {}", backup.label);
+            }
+        } else if world.monotone {
+            for backup in world.usable().iter().filter(|b| b.stop_time <= Timestamp(time)) {
+                let readable = world.readable(backup);
+                let stop = readable.iter().find(|rec| too_late(rec));
+                prop_assert!(stop.is_none_or(|rec| rec.lsn < backup.stop), "it could be reached from {}", backup.label);
+            }
+        }
+    }
+
+    #[test]
+    fn an_lsn_stops_at_the_first_record_there(world in world(), at in 0_u64..40 << 20, exclusive in any::<bool>()) {
+        let request = Request { exclusive, ..Request::new(Target::Lsn(Lsn(at))) };
+        let reaches = |backup: &&&Backup| {
+            backup.stop <= Lsn(at) && world.readable(backup).iter().any(|rec| rec.lsn >= Lsn(at))
+        };
+        let usable = world.usable();
+        let expected = usable.iter().find(reaches);
+        match world.settle(&request) {
+            Ok(plan) => {
+                let readable = world.readable(&plan.backup);
+                let mut commits = commits_while(&readable, |rec| rec.lsn < Lsn(at));
+                let stop = readable.iter().find(|rec| rec.lsn >= Lsn(at)).unwrap();
+                if !exclusive && is_commit(stop) {
+                    commits.push(stop.lsn);
+                }
+                prop_assert_eq!(world.applied(&plan), commits);
+                prop_assert!(expected.is_some_and(|b| b.label == plan.backup.label));
+            }
+            Err(_) => prop_assert!(
+                usable.iter().find(|b| b.stop <= Lsn(at)).is_none_or(|b| !world.readable(b).iter().any(|rec| rec.lsn >= Lsn(at)))
+            ),
+        }
+    }
+
+    #[test]
+    fn a_transaction_stops_at_its_end(world in world(), xid in 1_u32..30, exclusive in any::<bool>()) {
+        let request = Request { exclusive, ..Request::new(Target::Xid(xid)) };
+        if let Ok(plan) = world.settle(&request) {
+            let Stop::Record { lsn, inclusive } = plan.stop else { panic!("an xid is a record") };
+            prop_assert_eq!(inclusive, !exclusive);
+            let readable = world.readable(&plan.backup);
+            let stop = readable.iter().find(|rec| rec.lsn == lsn).unwrap();
+            let ends_it = matches!(stop.kind, Kind::End { xid: ended, .. } if ended == xid);
+            prop_assert!(ends_it);
+            prop_assert!(lsn >= plan.backup.stop);
+        } else {
+            let ends_it = |rec: &&Rec| matches!(rec.kind, Kind::End { xid: ended, .. } if ended == xid);
+            // Of several transactions with one id the latest is meant, whether or not it can be reached.
+            if world.newest().1.iter().filter(ends_it).count() == 1 {
+                for backup in world.usable() {
+                    let readable = world.readable(backup);
+                    let end = readable.iter().copied().find(ends_it);
+                    prop_assert!(end.is_none_or(|rec| rec.lsn < backup.stop), "it could be reached from {}", backup.label);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn r12_every_segment_of_a_plan_is_there(world in world(), choice in 0_u8..5, value in 0_i64..62) {
+        let target = match choice {
+            0 => Target::Latest,
+            1 => Target::Immediate,
+            2 => Target::Time(Timestamp(value)),
+            3 => Target::Xid(value as u32),
+            _ => Target::Name(format!("p{}", value % 4)),
+        };
+        let Ok(plan) = world.settle(&Request::new(target)) else { return Ok(()) };
+        let inventory = world.inventory();
+        let mut number = plan.backup.start.0 / size().bytes();
+        for run in &plan.wal {
+            prop_assert_eq!(run.first.number(size()), number);
+            for _ in 0..run.segments {
+                let name = SegmentName::from_number(run.first.timeline, number, size());
+                prop_assert!(inventory.segments_on(name.timeline).unwrap().contains(number));
+                number += 1;
+            }
+            prop_assert_eq!(run.last.number(size()) + 1, number);
+        }
+        prop_assert!(number * size().bytes() >= plan.backup.stop.0);
+        // What is said of the commits around the stop agrees with what recovery applies.
+        let applied = world.applied(&plan);
+        prop_assert_eq!(plan.last_before.map(|t| t.lsn), applied.last().copied());
+        let readable = world.readable(&plan.backup);
+        let next = readable.iter().filter(|rec| is_commit(rec)).nth(applied.len());
+        prop_assert_eq!(plan.first_after.map(|t| t.lsn), next.map(|rec| rec.lsn));
+    }
+
+    #[test]
+    fn the_latest_is_everything(world in world()) {
+        if let Ok(plan) = world.settle(&Request::new(Target::Latest)) {
+            let readable = world.readable(&plan.backup);
+            prop_assert_eq!(world.applied(&plan), commits_while(&readable, |_| true));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The way along one path of timelines: what is known of its segments, and the plan that comes out of it.
+
+use highwater_wal::{Lsn, SegmentName};
+
+use super::{Plan, SegmentRun, Stop, Unsettled};
+use crate::facts::{Crossing, Decoded, Known, Need, SegmentFacts, Transaction};
+use crate::unreachable::Hole;
+use crate::{Backup, Inventory, Path, Request, Target, Unreachable};
+
+/// How many summaries are asked for in one go. They are read side by side, so too few would wait for one another and too
+/// many would read what is never looked at.
+const FACTS_AT_ONCE: u64 = 64;
+
+/// One question, along one path.
+pub(super) struct Way<'a> {
+    pub inventory: &'a Inventory,
+    pub path: &'a Path,
+    pub request: &'a Request,
+    pub known: &'a Known,
+}
+
+/// A stop that was found.
+pub(super) struct Found<'a> {
+    pub backup: &'a Backup,
+    pub stop: Stop,
+    /// The last segment number that recovery has to read.
+    pub last_segment: u64,
+    /// The last segment number of the unbroken run that the stop lies in.
+    pub run_end: u64,
+}
+
+impl<'a> Way<'a> {
+    pub fn target(&self) -> Target {
+        self.request.target.clone()
+    }
+
+    /// The number of the segment that holds the byte at `lsn`.
+    pub fn number(&self, lsn: Lsn) -> u64 {
+        lsn.0 / self.inventory.segment_size.bytes()
+    }
+
+    pub fn name(&self, number: u64) -> SegmentName {
+        self.path.segment(number, self.inventory.segment_size)
+    }
+
+    /// The number of the first segment that recovery from a backup reads.
+    pub fn first_number(&self, backup: &Backup) -> u64 {
+        self.number(backup.start)
+    }
+
+    /// The last number of the unbroken run that begins with the backup's own WAL.
+    ///
+    /// # Errors
+    /// Where the run does not even reach the backup's stop.
+    pub fn run(&self, backup: &Backup) -> Result<u64, Unreachable> {
+        let first = self.first_number(backup);
+        let needed = self.number(Lsn(backup.stop.0.saturating_sub(1)));
+        match self.path.run_from(self.inventory, first) {
+            Some(last) if last >= needed => Ok(last),
+            reached => {
+                let missing_from = reached.map_or(first, |last| last + 1);
+                let next = self.path.next_from(self.inventory, missing_from).unwrap_or(needed + 1);
+                let hole = self.hole(missing_from, next.min(needed + 1));
+                Err(Unreachable::BackupWithoutWal { backup: backup.label.clone(), hole })
+            }
+        }
+    }
+
+    /// The hole behind the last segment of a run, if later segments exist on the path.
+    pub fn hole_after(&self, last: u64) -> Option<Hole> {
+        self.path.next_from(self.inventory, last + 1).map(|next| self.hole(last + 1, next))
+    }
+
+    fn hole(&self, first: u64, next: u64) -> Hole {
+        Hole {
+            first: self.name(first),
+            last: self.name(next.saturating_sub(1).max(first)),
+            segments: (next - first).max(1),
+        }
+    }
+
+    /// What the summary of a segment says. Reading runs from `number` towards `towards`, so its neighbours that way are
+    /// asked for with it.
+    pub fn facts(&self, number: u64, towards: u64) -> Result<&'a SegmentFacts, Unsettled> {
+        if let Some(facts) = self.known.facts(self.name(number)) {
+            return Ok(facts);
+        }
+        let ahead: Box<dyn Iterator<Item = u64>> = if towards >= number {
+            Box::new(number..=towards.min(number + FACTS_AT_ONCE - 1))
+        } else {
+            Box::new(towards.max(number.saturating_sub(FACTS_AT_ONCE - 1))..=number)
+        };
+        let unknown = ahead.map(|n| self.name(n)).filter(|name| self.known.facts(*name).is_none()).collect();
+        Err(Unsettled::Need(Need::Facts(unknown)))
+    }
+
+    /// The records that begin in a segment. `run_end` is the last segment that is there.
+    pub fn records(&self, number: u64, run_end: u64) -> Result<&'a Decoded, Unsettled> {
+        let segment = self.name(number);
+        let next = (number < run_end).then(|| self.name(number + 1));
+        self.known.records(segment).ok_or(Unsettled::Need(Need::Records { segment, next }))
+    }
+
+    /// The last commit that begins before `before`, looking back to the backup's start.
+    pub fn commit_before(
+        &self,
+        backup: &Backup,
+        before: Lsn,
+        run_end: u64,
+    ) -> Result<Option<Transaction>, Unsettled> {
+        let first = self.first_number(backup);
+        let mut number = self.number(before).min(run_end);
+        loop {
+            let facts = self.facts(number, first)?;
+            let whole = self.name(number).end(self.inventory.segment_size) <= before;
+            // Of a segment that ends before the stop the summary tells the last commit. The records tell it inside the
+            // stop's own segment and where a record that may be a commit runs over the segment's end.
+            let commit = match (facts.last_commit, facts.crossing) {
+                (None, Crossing::None) => None,
+                (Some(last), Crossing::None) if whole => Some(last),
+                _ => self
+                    .records(number, run_end)?
+                    .transactions
+                    .iter()
+                    .rev()
+                    .find(|t| t.committed && t.lsn < before)
+                    .copied(),
+            };
+            if let Some(commit) = commit {
+                return Ok(Some(commit).filter(|commit| commit.lsn >= backup.start));
+            }
+            if number == first {
+                return Ok(None);
+            }
+            number -= 1;
+        }
+    }
+
+    /// The first commit that begins at or after `from`, up to the end of the run.
+    pub fn commit_from(&self, from: Lsn, run_end: u64) -> Result<Option<Transaction>, Unsettled> {
+        for number in self.number(from)..=run_end {
+            let facts = self.facts(number, run_end)?;
+            if facts.last_commit.is_none() && facts.crossing == Crossing::None {
+                continue;
+            }
+            let decoded = self.records(number, run_end)?;
+            if let Some(commit) = decoded.transactions.iter().find(|t| t.committed && t.lsn >= from) {
+                return Ok(Some(*commit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The plan that leads to a stop.
+    pub fn finish(&self, found: Found<'_>) -> Result<Plan, Unsettled> {
+        let Found { backup, stop, last_segment, run_end } = found;
+        // The first LSN that is not applied.
+        let border = match stop {
+            Stop::Consistent => backup.stop,
+            Stop::Record { lsn, inclusive } => lsn + u64::from(inclusive),
+        };
+        let wal = self.runs(self.first_number(backup), last_segment);
+        let segments = wal.iter().map(|run| run.segments).sum();
+        Ok(Plan {
+            request: self.request.clone(),
+            timeline: self.path.timeline(),
+            path: self.path.legs().to_vec(),
+            backup: backup.clone(),
+            wal,
+            segments,
+            wal_bytes: segments * self.inventory.segment_size.bytes(),
+            stop,
+            last_before: self.commit_before(backup, border, run_end)?,
+            first_after: self.commit_from(border, run_end)?,
+        })
+    }
+
+    /// The segments from `first` to `last`, one run for each timeline.
+    fn runs(&self, first: u64, last: u64) -> Vec<SegmentRun> {
+        let mut runs: Vec<SegmentRun> = Vec::new();
+        for name in (first..=last).map(|number| self.name(number)) {
+            match runs.last_mut() {
+                Some(run) if run.last.timeline == name.timeline => {
+                    run.last = name;
+                    run.segments += 1;
+                }
+                _ => runs.push(SegmentRun { first: name, last: name, segments: 1 }),
+            }
+        }
+        runs
+    }
+}

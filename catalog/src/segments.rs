@@ -1,0 +1,112 @@
+//! Which segments of a timeline are there, kept as unbroken runs: a million segments without a hole are one run.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// A set of segment numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SegmentSet {
+    /// First number of each run → last number of it. Runs neither touch nor overlap.
+    runs: BTreeMap<u64, u64>,
+}
+
+impl SegmentSet {
+    /// Adds one segment number.
+    pub fn insert(&mut self, number: u64) {
+        if self.contains(number) {
+            return;
+        }
+        let mut first = number;
+        let mut last = number;
+        if let Some((&before, &end)) = self.runs.range(..number).next_back()
+            && end.checked_add(1) == Some(number)
+        {
+            first = before;
+        }
+        if let Some(next) = number.checked_add(1)
+            && let Some(end) = self.runs.remove(&next)
+        {
+            last = end;
+        }
+        self.runs.insert(first, last);
+    }
+
+    /// Whether this segment is there.
+    pub fn contains(&self, number: u64) -> bool {
+        self.run_at(number).is_some()
+    }
+
+    /// The last number of the unbroken run that `number` lies in.
+    pub fn run_at(&self, number: u64) -> Option<u64> {
+        self.runs.range(..=number).next_back().map(|(_, &last)| last).filter(|&last| last >= number)
+    }
+
+    /// The smallest number at or above `number` that is there.
+    pub fn next_from(&self, number: u64) -> Option<u64> {
+        if self.contains(number) {
+            return Some(number);
+        }
+        self.runs.range(number..).next().map(|(&first, _)| first)
+    }
+
+    /// The largest number of all.
+    pub fn last(&self) -> Option<u64> {
+        self.runs.values().next_back().copied()
+    }
+
+    /// The smallest number of all.
+    pub fn first(&self) -> Option<u64> {
+        self.runs.keys().next().copied()
+    }
+
+    /// The unbroken runs, in order.
+    pub fn runs(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
+        self.runs.iter().map(|(&first, &last)| first..=last)
+    }
+
+    /// How many segments there are.
+    pub fn count(&self) -> u64 {
+        self.runs.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+}
+
+impl FromIterator<u64> for SegmentSet {
+    fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> SegmentSet {
+        let mut set = SegmentSet::default();
+        for number in numbers {
+            set.insert(number);
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_set(numbers in prop::collection::vec(0_u64..40, 0..60), probe in 0_u64..45) {
+            let plain: BTreeSet<u64> = numbers.iter().copied().collect();
+            let set: SegmentSet = numbers.into_iter().collect();
+            prop_assert_eq!(set.count(), plain.len() as u64);
+            prop_assert_eq!(set.contains(probe), plain.contains(&probe));
+            prop_assert_eq!(set.next_from(probe), plain.range(probe..).next().copied());
+            prop_assert_eq!(set.last(), plain.last().copied());
+            prop_assert_eq!(set.first(), plain.first().copied());
+            let run = plain.contains(&probe).then(|| (probe..).take_while(|n| plain.contains(n)).last()).flatten();
+            prop_assert_eq!(set.run_at(probe), run);
+            let spelled: Vec<u64> = set.runs().flatten().collect();
+            prop_assert_eq!(spelled, plain.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Windows: which moments can be reached, along which path, and what is in the way.
+
+use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
+use serde::Serialize;
+
+use crate::facts::{Known, Transaction};
+use crate::plan::{Unsettled, run_coverage};
+use crate::unreachable::Hole;
+use crate::{Backup, Inventory, Path};
+
+/// An unbroken range of moments along one path of timelines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// Where it begins: the end of its first backup.
+    pub from: Lsn,
+    /// When that was.
+    pub from_time: Timestamp,
+    /// The end of the unbroken WAL.
+    pub until: Lsn,
+    /// The last moment it covers: an idle cluster's archive reaches further than its last commit.
+    pub until_time: Timestamp,
+    /// The last commit in it.
+    pub last_commit: Option<Transaction>,
+    /// Its last segment.
+    pub last_segment: SegmentName,
+    /// The backups that lie in it, oldest first.
+    pub backups: Vec<String>,
+    /// What is missing behind it, where later segments exist.
+    pub hole_after: Option<Hole>,
+}
+
+/// What can be reached on one path of timelines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Branch {
+    /// The timeline that the path leads to.
+    pub timeline: TimelineId,
+    /// The timeline it forked off, and where.
+    pub parent: Option<Fork>,
+    /// The windows along the path, in the order of the WAL.
+    pub windows: Vec<Window>,
+    /// Backups on the path that cannot be made consistent, with what is missing.
+    pub broken: Vec<Broken>,
+}
+
+/// Where and why a timeline began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fork {
+    /// The timeline it left.
+    pub timeline: TimelineId,
+    /// Where.
+    pub lsn: Lsn,
+    /// What its history file gives as the reason.
+    pub reason: String,
+}
+
+/// A backup whose own WAL is incomplete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// The backup.
+    pub backup: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// Which moments can be reached, for every timeline whose origin is known.
+///
+/// # Errors
+/// [`Unsettled::Need`] where something has to be read first.
+pub fn windows(inventory: &Inventory, known: &Known) -> Result<Vec<Branch>, Unsettled> {
+    let paths = inventory.timelines().into_iter().filter_map(|timeline| inventory.path(timeline));
+    paths.map(|path| branch(inventory, &path, known)).collect()
+}
+
+fn branch(inventory: &Inventory, path: &Path, known: &Known) -> Result<Branch, Unsettled> {
+    let mut windows: Vec<(u64, Window)> = Vec::new();
+    let mut broken = Vec::new();
+    for backup in inventory.backups.iter().filter(|backup| path.covers(backup.timeline, backup.stop)) {
+        let run = match run_coverage(inventory, path, backup, known) {
+            Ok(run) => run,
+            Err(Unsettled::Unreachable(reason)) => {
+                broken.push(Broken { backup: backup.label.clone(), reason: reason.to_string() });
+                continue;
+            }
+            Err(need) => return Err(need),
+        };
+        match windows.iter_mut().find(|(end, _)| *end == run.last_number) {
+            Some((_, window)) => window.backups.push(backup.label.clone()),
+            None => windows.push((run.last_number, window(inventory, path, backup, &run))),
+        }
+    }
+    let timeline = path.timeline();
+    let parent = inventory.history(timeline).and_then(|history| history.ancestors.last()).map(|ancestor| {
+        Fork { timeline: ancestor.timeline, lsn: ancestor.switch_point, reason: ancestor.reason.clone() }
+    });
+    Ok(Branch { timeline, parent, windows: windows.into_iter().map(|(_, window)| window).collect(), broken })
+}
+
+fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &crate::plan::RunCoverage) -> Window {
+    let last_segment = path.segment(run.last_number, inventory.segment_size);
+    Window {
+        from: backup.stop,
+        from_time: backup.stop_time,
+        until: last_segment.end(inventory.segment_size),
+        until_time: run.until,
+        last_commit: run.last_commit,
+        last_segment,
+        backups: vec![backup.label.clone()],
+        hole_after: run.hole_after.clone(),
+    }
+}
