@@ -11,6 +11,7 @@
 //! - `path`: how the WAL runs along timelines
 //! - `facts`: what is known of a segment's content
 //! - `target`, `plan`, `unreachable`: a moment, the way to it, or why there is none
+//! - `time_text`: times as people write them
 //! - `window`: which moments can be reached
 //!
 //! ```
@@ -28,6 +29,7 @@ mod path;
 mod plan;
 mod segments;
 mod target;
+mod time_text;
 mod unreachable;
 mod window;
 
@@ -37,5 +39,6 @@ pub use path::{Leg, Path};
 pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
 pub use segments::SegmentSet;
 pub use target::{Request, Target};
+pub use time_text::{TimeError, parse_time};
 pub use unreachable::{Hole, Reach, Unreachable};
 pub use window::{Branch, Broken, Fork, Window, windows};
