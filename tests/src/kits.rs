@@ -40,6 +40,11 @@ pub fn client_program(version: u32, program: &str) -> PathBuf {
     }
 }
 
+/// A file below the cache folder.
+pub(crate) fn cached(path: &str) -> PathBuf {
+    existing(cache_folder().join(path))
+}
+
 fn existing(path: PathBuf) -> PathBuf {
     assert!(path.exists(), "{} is missing; hint: run scripts/setup", path.display());
     path

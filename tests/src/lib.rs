@@ -23,12 +23,15 @@ mod guardian;
 mod kits;
 /// PostgreSQL servers.
 pub mod postgres;
+mod s3;
 mod scratch;
 mod server;
+mod tls;
 mod wait;
 
 pub use account::{as_server_account, give_to_server_account, is_root};
 pub use kits::{VERSIONS, cache_folder, client_program, server_program};
 pub use postgres::{FailedStart, Postgres, Rows, Session, SqlError, StopMode};
+pub use s3::S3;
 pub use scratch::{KEEP, Scratch};
 pub use wait::{PATIENCE, free_port, holds_within, wait_until};

@@ -39,8 +39,10 @@ impl Server {
                 panic!("{command:?} cannot be started: {error}; hint: run scripts/setup")
             });
         let (pid, signal) = (child.id(), end.as_raw());
+        // A zombie that nobody reaps is as good as gone.
+        let alive = format!("[ -d /proc/{pid} ] && ! grep -q '^State:.Z' /proc/{pid}/status");
         let task = Task::new(&format!(
-            "kill -{signal} {pid}; n=0; while kill -0 {pid} && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done; kill -9 {pid}"
+            "kill -{signal} {pid}; n=0; while {alive} && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done; {alive} && kill -9 {pid}"
         ));
         Self { child, log, end, _task: task }
     }

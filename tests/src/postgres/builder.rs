@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{FailedStart, Postgres, tls};
+use super::{FailedStart, Postgres};
 use crate::account::{as_server_account, give_to_server_account};
 use crate::kits::server_program;
 use crate::scratch::Scratch;
+use crate::tls;
 use crate::wait::free_port;
 
 /// Made by [`Postgres::builder`] (a new cluster) or [`Postgres::from_data_dir`] (one that is there).
@@ -165,7 +166,11 @@ impl Builder {
         let mut settings: Vec<(String, String)> =
             SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         if self.tls {
-            settings.extend(tls::make_certificate(&self.scratch));
+            tls::make_certificate(self.scratch.path());
+            let path = |name| self.scratch.join(name).display().to_string();
+            settings.push(("ssl".to_owned(), "on".to_owned()));
+            settings.push(("ssl_cert_file".to_owned(), path(tls::CERTIFICATE)));
+            settings.push(("ssl_key_file".to_owned(), path(tls::KEY)));
         }
         settings.extend(self.settings.iter().cloned());
         let mut text = String::new();

@@ -3,7 +3,6 @@
 mod builder;
 mod copy;
 mod session;
-mod tls;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use crate::account::as_server_account;
 use crate::kits::server_program;
 use crate::scratch::Scratch;
 use crate::server::Server;
+use crate::tls;
 use crate::wait::{PATIENCE, holds_within, wait_until};
 
 /// How PostgreSQL is told to stop: `pg_ctl stop -m`.

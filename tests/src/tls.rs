@@ -5,37 +5,33 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::account::give_to_server_account;
-use crate::scratch::Scratch;
 
 /// The authority's certificate, in PEM.
-pub(super) const CA: &str = "ca.crt";
+pub(crate) const CA: &str = "ca.crt";
 
 const EXTENSIONS: &str =
     "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n";
 
-/// Makes the files in `scratch` and answers the settings that name them.
-pub(super) fn make_certificate(scratch: &Scratch) -> [(String, String); 3] {
-    let folder = scratch.path();
+/// The server's certificate and its key, in PEM.
+pub(crate) const CERTIFICATE: &str = "server.crt";
+pub(crate) const KEY: &str = "server.key";
+
+/// Makes the three files in `folder`, readable by the servers' account, for `localhost` and 127.0.0.1.
+pub(crate) fn make_certificate(folder: &Path) {
     fs::write(folder.join("server.ext"), EXTENSIONS).expect("the scratch folder can be written");
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority = ["req", "-x509", "-days", "30", "-subj", "/CN=Highwater test authority"];
-    openssl(folder, &[&authority[..], &key, &["-keyout", "ca.key", "-out", CA]].concat());
-    let request = ["req", "-new", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"];
-    openssl(folder, &[&request[..], &key].concat());
+    openssl(folder, &[&authority[..], &new_key, &["-keyout", "ca.key", "-out", CA]].concat());
+    let request = ["req", "-new", "-subj", "/CN=localhost", "-keyout", KEY, "-out", "server.csr"];
+    openssl(folder, &[&request[..], &new_key].concat());
     let sign = ["x509", "-req", "-in", "server.csr", "-days", "30", "-CA", CA, "-CAkey", "ca.key"];
     openssl(
         folder,
-        &[&sign[..], &["-CAcreateserial", "-extfile", "server.ext", "-out", "server.crt"]].concat(),
+        &[&sign[..], &["-CAcreateserial", "-extfile", "server.ext", "-out", CERTIFICATE]].concat(),
     );
-    for name in ["server.key", "server.crt", CA] {
+    for name in [KEY, CERTIFICATE, CA] {
         give_to_server_account(&folder.join(name));
     }
-    let path = |name: &str| folder.join(name).display().to_string();
-    [
-        ("ssl".to_owned(), "on".to_owned()),
-        ("ssl_cert_file".to_owned(), path("server.crt")),
-        ("ssl_key_file".to_owned(), path("server.key")),
-    ]
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) {
