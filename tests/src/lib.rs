@@ -19,10 +19,13 @@
 //! ```
 
 mod account;
+mod disk;
 mod guardian;
 mod kits;
+mod load;
 /// PostgreSQL servers.
 pub mod postgres;
+mod proxy;
 mod s3;
 mod scratch;
 mod server;
@@ -30,8 +33,11 @@ mod tls;
 mod wait;
 
 pub use account::{as_server_account, give_to_server_account, is_root};
+pub use disk::SmallDisk;
 pub use kits::{VERSIONS, cache_folder, client_program, server_program};
+pub use load::{History, Load, assert_load_is_whole};
 pub use postgres::{FailedStart, Postgres, Rows, Session, SqlError, StopMode};
+pub use proxy::{Fault, Proxy};
 pub use s3::S3;
 pub use scratch::{KEEP, Scratch};
 pub use wait::{PATIENCE, free_port, holds_within, wait_until};
