@@ -1,0 +1,195 @@
+//! Whether a WAL segment may be archived (R4), and what it holds, in one pass.
+//!
+//! # What a healthy server leaves, and is taken
+//!
+//! - A record that runs in from the segment before, or on into the next one: its end or beginning is passed over, since
+//!   half a record has no checksum. That it fits its neighbours can be told from [`Summary::continued`] and
+//!   [`Summary::unfinished`].
+//! - A switch record. What follows isn't looked at: zeros as a rule, but after a crash at the wrong moment whatever the
+//!   file held before it was recycled; recovery never reads it.
+//! - A record cut off by a crash, with the page behind it overwritten (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`). What was
+//!   cut off isn't looked at; the page must begin with the record that names it, because recovery stops otherwise.
+//! - Pages of earlier timelines at the beginning: a new timeline's first segment begins with a copy of the old one's.
+//! - In a `.partial` file anything behind the last good record.
+//!
+//! # What isn't taken
+//!
+//! A segment that isn't partial must be full of WAL up to its end, by records or by a switch. Where only zeros follow
+//! the last record, either the file lost its end (a crash of the machine, a copy of a file that was still being
+//! written), or it is the last segment of a timeline that ended. PostgreSQL names the latter `.partial`, with two
+//! exceptions: a standby with `archive_mode = always` archives it under its full name when the server above it is
+//! promoted, and so does a server that was rewound. Both have the history of the timeline that took over in `pg_wal`:
+//! [`SegmentKind::Ended`] is for them. A file that lost its end would otherwise make a hole that shows at the restore.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::{self, Kind, xlog};
+use crate::record::{RecordHeader, rmgr};
+use crate::refusal::{Reason, Refusal};
+use crate::walker::{self, Fault, Found, Step, Walker};
+use crate::{Lsn, SegmentName, SegmentSize, Summary, SystemId, Unfinished};
+
+/// How closely a segment is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// Everything R4 asks for.
+    #[default]
+    Full,
+    /// Length and first page header only. The records are still read as far as they can be, for the summary, but
+    /// nothing in them is refused. For servers that encrypt their WAL, and as the way out of a refusal.
+    Header,
+}
+
+/// What is expected behind the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// A completed segment: WAL, or a switch record, up to its end.
+    Complete,
+    /// A `.partial` file: anything.
+    Partial,
+    /// A segment under its full name in which the timeline ended, as the history of a later timeline says: records up
+    /// to this LSN at least, then anything. An LSN before the segment asks for nothing.
+    Ended(Lsn),
+}
+
+/// Checks a segment before it is archived and tells what it holds.
+///
+/// Memory: none that grows with the segment, but for the body of a commit (or another record of those that are
+/// decoded) that runs across pages.
+///
+/// ```
+/// use highwater_wal::{check_segment, Check, SegmentKind, SegmentSize};
+/// let size = SegmentSize::new(1 << 20)?;
+/// let refusal = check_segment("000000010000000000000001".parse()?, size, None, &[0; 100], Check::Full, SegmentKind::Complete);
+/// assert!(refusal.unwrap_err().to_string().contains("the file has 100 bytes"));
+/// # Ok::<(), highwater_wal::Error>(())
+/// ```
+///
+/// # Errors
+/// The first thing in the segment that isn't as it must be, with its offset.
+pub fn check_segment(
+    name: SegmentName,
+    size: SegmentSize,
+    system_id: Option<SystemId>,
+    bytes: &[u8],
+    level: Check,
+    kind: SegmentKind,
+) -> Result<Summary, Refusal> {
+    let start = name.start(size);
+    let refuse = |(lsn, reason): Fault| Refusal::new(name, size, lsn, reason);
+    if !name.fits(size) {
+        return Err(Refusal { segment: name, offset: 0, lsn: start, reason: Reason::Name(size.bytes()) });
+    }
+    if bytes.len() as u64 != size.bytes() {
+        let reason = Reason::Length { found: bytes.len() as u64, expected: size.bytes() };
+        return Err(refuse((start, reason)));
+    }
+    let (header, format) =
+        walker::check_first_header(name, size, system_id, bytes).map_err(|reason| refuse((start, reason)))?;
+    let system_id = header.long.map_or(SystemId(0), |long| long.system_id);
+    let mut summary = Summary::new(name, size, system_id, header.magic, header.remaining);
+    let Some(format) = format else {
+        return match level {
+            Check::Full => Err(refuse((start, Reason::Magic(header.magic)))),
+            Check::Header => Ok(summary),
+        };
+    };
+    let mut walker = Walker::new(name, size, format, false);
+    let walked = walk(&mut walker, bytes, &mut summary);
+    summary.unfinished = match &walked {
+        Ok(()) => walker.unfinished().map(|(lsn, remaining, _)| Unfinished { lsn, remaining }),
+        Err(_) => None,
+    };
+    if level == Check::Header {
+        return Ok(summary);
+    }
+    let needed = match kind {
+        SegmentKind::Complete => name.end(size),
+        SegmentKind::Partial => start,
+        SegmentKind::Ended(lsn) => lsn.min(name.end(size)),
+    };
+    match walked {
+        Ok(()) if kind == SegmentKind::Complete => {
+            check_reaches_timeline(name, &walker, &summary).map_err(refuse)?
+        }
+        Ok(()) => {}
+        // A fault in the very first page header is a wrong file, whatever its kind.
+        Err(fault) if fault.0 < needed || (walker.timeline() == 0) => {
+            return Err(refuse(or_end_of_wal(fault, start, bytes, needed)));
+        }
+        Err(_) => {}
+    }
+    Ok(summary)
+}
+
+/// Reads all records of the segment into the summary.
+fn walk(walker: &mut Walker, bytes: &[u8], summary: &mut Summary) -> Result<(), Fault> {
+    let version = walker.format().version;
+    for page in bytes.chunks(walker.format().page_size) {
+        loop {
+            match walker.step(page)? {
+                Step::Record(Found { lsn, end, header, body }) => {
+                    if kind::is_decoded(&header) {
+                        let layout = Reason::Layout { rmgr: header.rmgr, info: header.info, version };
+                        let kind = Kind::decode(version, &header, body).ok_or((lsn, layout))?;
+                        summary.note(lsn, end, header.xid, kind);
+                    }
+                    summary.count(lsn, end);
+                }
+                Step::PageDone => break,
+                // A segment's length is a multiple of every page size, so that a page is never short.
+                Step::NeedsMore => break,
+                Step::SegmentDone => {
+                    note_switch_from_before(summary);
+                    return Ok(());
+                }
+            }
+        }
+        walker.next_page();
+    }
+    Ok(())
+}
+
+/// A switch record that began in the segment before and ends in this one leaves all of this one unused.
+fn note_switch_from_before(summary: &mut Summary) {
+    if summary.switch.is_none() {
+        let before = crate::record::RECORD_HEADER_LENGTH as u64 - u64::from(summary.continued).min(24);
+        summary.switch = Some(Lsn(summary.start.0.saturating_sub(before)));
+    }
+}
+
+/// A file named after a timeline must get there. Its first pages may be a copy of an earlier timeline's, so the last
+/// page tells, unless the new timeline begins on that very page: with the end of a recovery, a checkpoint, or a change
+/// of `full_page_writes` before them; or with a record of which the segment has too little to tell.
+fn check_reaches_timeline(name: SegmentName, walker: &Walker, summary: &Summary) -> Result<(), Fault> {
+    let found = walker.timeline();
+    if found == name.timeline.get() {
+        return Ok(());
+    }
+    let begins = |header: RecordHeader| {
+        let opcodes = [xlog::END_OF_RECOVERY, xlog::CHECKPOINT_SHUTDOWN, xlog::FPW_CHANGE];
+        header.rmgr == rmgr::XLOG && opcodes.contains(&header.info)
+    };
+    let recovered = summary.end_of_recovery.last().is_some_and(|end| end.timeline == name.timeline);
+    let checkpointed =
+        summary.checkpoints.last().is_some_and(|checkpoint| checkpoint.timeline == name.timeline);
+    let may_begin_later = match walker.unfinished() {
+        Some((Some(_), _, header)) => header.is_none_or(begins),
+        Some((None, ..)) | None => false,
+    };
+    if recovered || checkpointed || may_begin_later {
+        return Ok(());
+    }
+    Err((summary.start, Reason::OtherTimeline { found, named: name.timeline }))
+}
+
+/// The fault itself, or that the WAL ends there if nothing but zeros follows.
+fn or_end_of_wal((lsn, reason): Fault, start: Lsn, bytes: &[u8], needed: Lsn) -> Fault {
+    let missing = needed.bytes_since(lsn);
+    let rest = usize::try_from(lsn.bytes_since(start)).ok().and_then(|offset| bytes.get(offset..));
+    match rest {
+        Some(rest) if missing > 0 && rest.iter().all(|byte| *byte == 0) => (lsn, Reason::Ends { missing }),
+        _ => (lsn, reason),
+    }
+}

@@ -1,0 +1,324 @@
+//! What one WAL segment holds, in a form that is stored in front of it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::kind::{Checkpoint, Finished, Kind};
+use crate::record::RelationFile;
+use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Timestamp};
+
+/// The version of [`Summary`] that this crate writes.
+pub const SUMMARY_VERSION: u32 = 1;
+
+/// How many entries each list of a [`Summary`] can have, so that it stays small whatever the segment holds.
+pub const MAX_LISTED: usize = 1024;
+
+/// What one WAL segment holds: enough to plan a recovery without the segment.
+///
+/// Only what lies whole in the segment is in it: a record that runs over the segment's end is in no summary.
+/// [`Summary::unfinished`] tells that there is one; who needs it reads both segments ([`crate::Records`]).
+///
+/// Fields that this version doesn't know are kept in [`Summary::other`] and written back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The version of this structure: [`SUMMARY_VERSION`].
+    pub version: u32,
+    /// Bytes in the segment.
+    pub segment_size: SegmentSize,
+    /// The cluster whose WAL it is.
+    pub system_id: SystemId,
+    /// What the pages begin with; tells versions that this crate doesn't know apart.
+    pub page_magic: u16,
+    /// The server's version; `None` for one that this crate doesn't know, whose records it hasn't read.
+    #[serde(default, deserialize_with = "known_version")]
+    pub pg_version: Option<PgVersion>,
+    /// The timeline in the segment's name. Its beginning may be of an earlier one, where the timeline branched off.
+    pub timeline: TimelineId,
+    /// The LSN of the segment's first byte.
+    pub start: Lsn,
+    /// BLAKE3 of the segment, in hexadecimal digits; filled in by whoever stores it.
+    pub digest: String,
+    /// Bytes at the beginning (page headers not counted) that belong to a record of the segment before; 0 for none.
+    #[serde(default)]
+    pub continued: u32,
+    /// The record that runs over the segment's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Unfinished>,
+    /// Where the first whole record starts.
+    pub first_record: Option<Lsn>,
+    /// Where the last whole record starts.
+    pub last_record: Option<Lsn>,
+    /// The LSN behind the last whole record; the segment's end behind a switch record.
+    pub end: Option<Lsn>,
+    /// Number of whole records.
+    pub records: u64,
+    /// Number of commit records, prepared transactions' included.
+    pub commits: u64,
+    /// Number of abort records, subtransactions' included.
+    pub aborts: u64,
+    /// The first commit in WAL order.
+    pub first_commit: Option<CommitPoint>,
+    /// The last commit in WAL order.
+    pub last_commit: Option<CommitPoint>,
+    /// The smallest time in a commit or abort record; times need not rise from record to record.
+    pub min_time: Option<Timestamp>,
+    /// The largest time in a commit or abort record.
+    pub max_time: Option<Timestamp>,
+    /// The smallest number of a transaction that a commit or abort record names.
+    pub min_xid: Option<u32>,
+    /// The largest number of a transaction that a commit or abort record names (numbers wrap around at 2³²).
+    pub max_xid: Option<u32>,
+    /// Checkpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointPoint>,
+    /// Named restore points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restore_points: Vec<RestorePoint>,
+    /// Where the switch record starts behind which the segment is unused. (It can start in the segment before.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<Lsn>,
+    /// Ends of recoveries, where new timelines begin without a checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub end_of_recovery: Vec<EndOfRecoveryPoint>,
+    /// Relation files that a commit dropped, or that were cut to nothing in place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Dropped>,
+    /// Records cut off by a crash that are overwritten here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overwritten: Vec<Overwritten>,
+    /// Entries that the lists above would have had beyond [`MAX_LISTED`] each. If it isn't 0, what isn't listed may
+    /// still be there: read the segment.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A record that runs over the segment's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Where it starts; `None` if that lies in an earlier segment.
+    pub lsn: Option<Lsn>,
+    /// Bytes of it that are missing: the next segment's [`Summary::continued`], unless that overwrites it.
+    pub remaining: u32,
+}
+
+/// A commit record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitPoint {
+    /// Where it starts: what `recovery_target_lsn` must be to stop right behind it.
+    pub lsn: Lsn,
+    /// The LSN behind it.
+    pub end: Lsn,
+    /// Its time, by the server's clock.
+    pub time: Timestamp,
+    /// The transaction.
+    pub xid: u32,
+}
+
+/// A checkpoint record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPoint {
+    /// Where it starts.
+    pub lsn: Lsn,
+    /// Where recovery from it starts.
+    pub redo: Lsn,
+    /// When, by the server's clock, in whole seconds.
+    pub time: Timestamp,
+    /// Its timeline.
+    pub timeline: TimelineId,
+    /// Whether the server was being shut down, or recovery ended.
+    pub shutdown: bool,
+}
+
+/// A named restore point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePoint {
+    /// Where its record starts.
+    pub lsn: Lsn,
+    /// The LSN behind it.
+    pub end: Lsn,
+    /// When, by the server's clock.
+    pub time: Timestamp,
+    /// Its name; not unique.
+    pub name: String,
+}
+
+/// The end of a recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndOfRecoveryPoint {
+    /// Where its record starts.
+    pub lsn: Lsn,
+    /// When, by the server's clock.
+    pub time: Timestamp,
+    /// The timeline that begins.
+    pub timeline: TimelineId,
+    /// The timeline that it leaves.
+    pub previous: TimelineId,
+}
+
+/// A relation's file that vanished: `DROP`, but also whatever gives a table a new file (`TRUNCATE`, `VACUUM FULL`,
+/// `CLUSTER`, some forms of `ALTER TABLE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Where the record starts: the transaction's commit, or the truncation.
+    pub lsn: Lsn,
+    /// The transaction; 0 for none (`VACUUM`).
+    pub xid: u32,
+    /// OID of the tablespace.
+    pub tablespace: u32,
+    /// OID of the database.
+    pub database: u32,
+    /// The file's number (`pg_class.relfilenode`).
+    pub relation: u32,
+    /// The file stays, but was cut to nothing.
+    pub truncated: bool,
+}
+
+/// A record cut off by a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overwritten {
+    /// Where the record starts that says so.
+    pub lsn: Lsn,
+    /// Where the record that was cut off starts; perhaps in an earlier segment.
+    pub record: Lsn,
+    /// When the server found that out, by its clock.
+    pub time: Timestamp,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A version that only a later Highwater knows is none that this one knows.
+fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<PgVersion>, D::Error> {
+    Ok(Option::<u32>::deserialize(deserializer)?.and_then(PgVersion::from_major))
+}
+
+impl Summary {
+    /// The summary of a segment of which nothing has been read but its first page's header.
+    pub(crate) fn new(
+        name: SegmentName,
+        size: SegmentSize,
+        system_id: SystemId,
+        page_magic: u16,
+        continued: u32,
+    ) -> Summary {
+        Summary {
+            version: SUMMARY_VERSION,
+            segment_size: size,
+            system_id,
+            page_magic,
+            pg_version: PgVersion::from_page_magic(page_magic),
+            timeline: name.timeline,
+            start: name.start(size),
+            digest: String::new(),
+            continued,
+            unfinished: None,
+            first_record: None,
+            last_record: None,
+            end: None,
+            records: 0,
+            commits: 0,
+            aborts: 0,
+            first_commit: None,
+            last_commit: None,
+            min_time: None,
+            max_time: None,
+            min_xid: None,
+            max_xid: None,
+            checkpoints: Vec::new(),
+            restore_points: Vec::new(),
+            switch: None,
+            end_of_recovery: Vec::new(),
+            dropped: Vec::new(),
+            overwritten: Vec::new(),
+            left_out: 0,
+            other: Map::new(),
+        }
+    }
+
+    /// Whether the segment is full of WAL up to its end: by records, the last of which may run on, or by a switch.
+    pub fn is_covered(&self) -> bool {
+        let end = self.start + self.segment_size.bytes();
+        self.switch.is_some() || self.unfinished.is_some() || self.end.is_some_and(|lsn| lsn >= end)
+    }
+
+    /// Counts a whole record.
+    pub(crate) fn count(&mut self, lsn: Lsn, end: Lsn) {
+        self.records += 1;
+        self.first_record.get_or_insert(lsn);
+        self.last_record = Some(lsn);
+        self.end = Some(end);
+    }
+
+    /// Notes what a record that was counted says.
+    pub(crate) fn note(&mut self, lsn: Lsn, end: Lsn, xid: u32, kind: Kind) {
+        match kind {
+            Kind::Commit(finished) => {
+                self.commits += 1;
+                let point = CommitPoint { lsn, end, time: finished.time, xid: finished.xid };
+                self.first_commit.get_or_insert(point);
+                self.last_commit = Some(point);
+                for file in &finished.dropped {
+                    self.drop_file(lsn, finished.xid, *file, false);
+                }
+                self.note_finished(&finished);
+            }
+            Kind::Abort(finished) => {
+                self.aborts += 1;
+                self.note_finished(&finished);
+            }
+            Kind::Checkpoint(Checkpoint { redo, timeline, time, shutdown, .. }) => {
+                let point = CheckpointPoint { lsn, redo, time, timeline, shutdown };
+                push(&mut self.checkpoints, &mut self.left_out, point);
+            }
+            Kind::Switch => self.switch = Some(lsn),
+            Kind::EndOfRecovery(found) => {
+                let (time, timeline, previous) = (found.time, found.timeline, found.previous);
+                let point = EndOfRecoveryPoint { lsn, time, timeline, previous };
+                push(&mut self.end_of_recovery, &mut self.left_out, point);
+            }
+            Kind::RestorePoint { time, name } => {
+                push(&mut self.restore_points, &mut self.left_out, RestorePoint { lsn, end, time, name });
+            }
+            Kind::OverwriteContrecord { overwritten, time } => {
+                push(
+                    &mut self.overwritten,
+                    &mut self.left_out,
+                    Overwritten { lsn, record: overwritten, time },
+                );
+            }
+            Kind::StorageTruncate { relation, blocks: 0, main_fork: true } => {
+                self.drop_file(lsn, xid, relation, true);
+            }
+            Kind::StorageTruncate { .. } | Kind::Truncate { .. } | Kind::BackupEnd { .. } | Kind::Other => {}
+        }
+    }
+
+    fn note_finished(&mut self, finished: &Finished) {
+        let (time, xid) = (finished.time, finished.xid);
+        self.min_time = Some(self.min_time.map_or(time, |before| before.min(time)));
+        self.max_time = Some(self.max_time.map_or(time, |before| before.max(time)));
+        self.min_xid = Some(self.min_xid.map_or(xid, |before| before.min(xid)));
+        self.max_xid = Some(self.max_xid.map_or(xid, |before| before.max(xid)));
+    }
+
+    fn drop_file(&mut self, lsn: Lsn, xid: u32, file: RelationFile, truncated: bool) {
+        let RelationFile { tablespace, database, relation } = file;
+        push(
+            &mut self.dropped,
+            &mut self.left_out,
+            Dropped { lsn, xid, tablespace, database, relation, truncated },
+        );
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, left_out: &mut u64, item: T) {
+    if list.len() < MAX_LISTED {
+        list.push(item);
+    } else {
+        *left_out += 1;
+    }
+}

@@ -1,0 +1,451 @@
+//! Goes through WAL page by page and finds the records, as `xlogreader.c` does (PostgreSQL 14–18).
+//!
+//! Everything that reads records uses this: it knows where it is, what the next page must look like, and the record
+//! that is running across pages. It holds no page and keeps the body of a running record only where that will be
+//! decoded, piece by piece as the pieces come, so no length is trusted before its bytes are there.
+
+use crate::kind::{self, Kind, xlog};
+use crate::page::{self, PageHeader};
+use crate::record::{ALIGNMENT, CRC_OFFSET, MAX_RECORD_LENGTH, RECORD_HEADER_LENGTH, RecordHeader, rmgr};
+use crate::refusal::Reason;
+use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId};
+
+/// What all segments of a cluster have in common, as a long page header tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) version: PgVersion,
+    pub(crate) system_id: SystemId,
+    pub(crate) page_size: usize,
+}
+
+/// Checks the first page header of a segment; the version may be one that this crate doesn't know.
+pub(crate) fn check_first_header(
+    name: SegmentName,
+    size: SegmentSize,
+    system_id: Option<SystemId>,
+    bytes: &[u8],
+) -> Result<(PageHeader, Option<Format>), Reason> {
+    let too_short = || Reason::Length { found: bytes.len() as u64, expected: size.bytes() };
+    let header = PageHeader::parse(bytes).ok_or_else(too_short)?;
+    let version = PgVersion::from_page_magic(header.magic);
+    let Some(long) = header.long else {
+        // A page of some other kind has no known magic number either, and that says more.
+        return Err(version.map_or(Reason::Magic(header.magic), |_| Reason::PageFlags(header.flags)));
+    };
+    if header.address != name.start(size) {
+        return Err(Reason::PageAddress { found: header.address });
+    }
+    if header.timeline == 0 || header.timeline > name.timeline.get() {
+        return Err(Reason::Timeline { found: header.timeline, named: name.timeline });
+    }
+    if let Some(expected) = system_id.filter(|expected| *expected != long.system_id) {
+        return Err(Reason::SystemId { found: long.system_id, expected });
+    }
+    if u64::from(long.segment_size) != size.bytes() {
+        return Err(Reason::SegmentSize { found: long.segment_size, expected: size.bytes() });
+    }
+    // What "configure --with-wal-blocksize" takes, in kilobytes: 1, 2, 4, 8, 16, 32, 64.
+    if !(long.page_size.is_power_of_two() && (1 << 10..=1 << 16).contains(&long.page_size)) {
+        return Err(Reason::PageSize(long.page_size));
+    }
+    let page_size = long.page_size as usize;
+    Ok((header, version.map(|version| Format { version, system_id: long.system_id, page_size })))
+}
+
+/// A record that has been found whole, with the right checksum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) lsn: Lsn,
+    /// The LSN behind it: where the next record, or the header of the next page, begins (`EndRecPtr`).
+    pub(crate) end: Lsn,
+    pub(crate) header: RecordHeader,
+    /// Empty if it isn't to be decoded and ran across pages.
+    pub(crate) body: &'a [u8],
+}
+
+/// What [`Walker::step`] came to.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    Record(Found<'a>),
+    /// The page is done: go on with the next one.
+    PageDone,
+    /// Nothing more until the page has more bytes.
+    NeedsMore,
+    /// A switch record was met: go on with the next segment.
+    SegmentDone,
+}
+
+/// A refusal without the segment's name: a place and what is wrong there.
+pub(crate) type Fault = (Lsn, Reason);
+
+/// What the next page has to go on with.
+#[derive(Debug)]
+enum Running {
+    Nothing,
+    /// So many bytes of a record that began before reading did.
+    Unknown {
+        remaining: u32,
+    },
+    Record(Partial),
+}
+
+/// A record of which only a part has been read.
+#[derive(Debug)]
+struct Partial {
+    lsn: Lsn,
+    length: u32,
+    /// How much of it has been read.
+    got: u32,
+    header: [u8; RECORD_HEADER_LENGTH],
+    /// Of the body, as far as read.
+    crc: u32,
+    keep: bool,
+}
+
+impl Partial {
+    fn whole_header(&self) -> Option<RecordHeader> {
+        (self.got as usize >= RECORD_HEADER_LENGTH).then(|| RecordHeader::parse(&self.header))
+    }
+}
+
+/// Finds the records in page after page of contiguous WAL.
+#[derive(Debug)]
+pub(crate) struct Walker {
+    size: SegmentSize,
+    format: Format,
+    keep_all: bool,
+    /// The latest timeline that a page may be of.
+    named: TimelineId,
+    /// The timeline of the last page read.
+    timeline: u32,
+    /// The page being read, and how far it has been: 0 if not even its header.
+    page: Lsn,
+    at: usize,
+    /// Where reading began, and the last whole record found since.
+    began: Lsn,
+    last: Option<Lsn>,
+    running: Running,
+    body: Vec<u8>,
+    /// The page says that its first record overwrites another: this one, or one that began before reading did.
+    overwrites: Option<Option<Lsn>>,
+    /// A switch record has been found.
+    switched: bool,
+}
+
+impl Walker {
+    /// Starts at the beginning of the segment `name`. With `keep_all`, bodies of all records are kept; else only those
+    /// that [`crate::Kind::decode`] makes something of.
+    pub(crate) fn new(name: SegmentName, size: SegmentSize, format: Format, keep_all: bool) -> Walker {
+        Walker {
+            size,
+            format,
+            keep_all,
+            named: name.timeline,
+            timeline: 0,
+            page: name.start(size),
+            at: 0,
+            began: name.start(size),
+            last: None,
+            running: Running::Nothing,
+            body: Vec::new(),
+            overwrites: None,
+            switched: false,
+        }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Where reading stands.
+    pub(crate) fn position(&self) -> Lsn {
+        self.page + self.at as u64
+    }
+
+    /// The first byte of the page being read.
+    pub(crate) fn page(&self) -> Lsn {
+        self.page
+    }
+
+    /// The timeline in the last page header read; 0 before the first.
+    pub(crate) fn timeline(&self) -> u32 {
+        self.timeline
+    }
+
+    /// The record that is running on behind what was read: where it starts, if that is known, how many bytes of it are
+    /// missing, and its header, if all of that has been read.
+    pub(crate) fn unfinished(&self) -> Option<(Option<Lsn>, u32, Option<RecordHeader>)> {
+        match &self.running {
+            Running::Nothing => None,
+            Running::Unknown { remaining } => Some((None, *remaining, None)),
+            Running::Record(partial) => {
+                Some((Some(partial.lsn), partial.length - partial.got, partial.whole_header()))
+            }
+        }
+    }
+
+    /// Goes on with a file of this timeline.
+    pub(crate) fn name_timeline(&mut self, timeline: TimelineId) {
+        self.named = timeline;
+    }
+
+    /// Goes on with the next page.
+    pub(crate) fn next_page(&mut self) {
+        self.page = self.page + self.format.page_size as u64;
+        self.at = 0;
+    }
+
+    /// Goes on with the next segment.
+    pub(crate) fn next_segment(&mut self) {
+        self.page = Lsn(self.position().0.next_multiple_of(self.size.bytes()));
+        self.at = 0;
+        self.switched = false;
+    }
+
+    /// Reads on in the current page, of which `page` is the beginning, or all.
+    pub(crate) fn step<'a>(&'a mut self, page: &'a [u8]) -> Result<Step<'a>, Fault> {
+        if self.switched {
+            return Ok(Step::SegmentDone);
+        }
+        if self.at == 0 {
+            let Some(header) = PageHeader::parse(page) else { return Ok(Step::NeedsMore) };
+            self.check_header(&header).map_err(|reason| (self.page, reason))?;
+            self.at = header.length();
+        }
+        if !matches!(self.running, Running::Nothing) {
+            return self.go_on(page);
+        }
+        if self.at >= self.format.page_size {
+            return Ok(Step::PageDone);
+        }
+        self.start(page)
+    }
+
+    fn check_header(&mut self, header: &PageHeader) -> Result<(), Reason> {
+        if header.magic != self.format.version.page_magic() {
+            return Err(Reason::OtherMagic {
+                found: header.magic,
+                expected: self.format.version.page_magic(),
+            });
+        }
+        let starts_segment = self.page.0.is_multiple_of(self.size.bytes());
+        let goes_on = header.has(page::FIRST_IS_CONTRECORD);
+        let overwrites = header.has(page::FIRST_IS_OVERWRITE_CONTRECORD);
+        if header.flags & !page::ALL_FLAGS != 0
+            || header.has(page::LONG_HEADER) != starts_segment
+            || (goes_on && overwrites)
+        {
+            return Err(Reason::PageFlags(header.flags));
+        }
+        if header.address != self.page {
+            return Err(Reason::PageAddress { found: header.address });
+        }
+        if let Some(long) = header.long {
+            self.check_long_header(long)?;
+        }
+        if header.timeline == 0 || header.timeline > self.named.get() {
+            return Err(Reason::Timeline { found: header.timeline, named: self.named });
+        }
+        if header.timeline < self.timeline {
+            return Err(Reason::TimelineGoesBack { found: header.timeline, before: self.timeline });
+        }
+        self.timeline = header.timeline;
+        self.check_continuation(header, goes_on, overwrites)
+    }
+
+    fn check_long_header(&self, long: page::LongHeader) -> Result<(), Reason> {
+        if long.system_id != self.format.system_id {
+            return Err(Reason::SystemId { found: long.system_id, expected: self.format.system_id });
+        }
+        if u64::from(long.segment_size) != self.size.bytes() {
+            return Err(Reason::SegmentSize { found: long.segment_size, expected: self.size.bytes() });
+        }
+        if long.page_size as usize != self.format.page_size {
+            return Err(Reason::PageSize(long.page_size));
+        }
+        Ok(())
+    }
+
+    /// Whether the page goes on with what ran into it. PostgreSQL doesn't look at a length without the flag; a server
+    /// always writes 0 there, so anything else is a header that was hurt.
+    fn check_continuation(
+        &mut self,
+        header: &PageHeader,
+        goes_on: bool,
+        overwrites: bool,
+    ) -> Result<(), Reason> {
+        let found = header.remaining;
+        if goes_on != (found > 0) {
+            return Err(Reason::PageFlags(header.flags));
+        }
+        let (record, expected) = match &self.running {
+            Running::Nothing if self.page == self.began => {
+                if goes_on {
+                    self.running = Running::Unknown { remaining: found };
+                }
+                self.overwrites = overwrites.then_some(None);
+                return Ok(());
+            }
+            Running::Nothing if goes_on => return Err(Reason::UnexpectedContinuation(found)),
+            Running::Nothing if overwrites => return Err(Reason::Overwrite),
+            Running::Nothing => return Ok(()),
+            Running::Unknown { remaining } => (None, *remaining),
+            Running::Record(partial) => (Some(partial.lsn), partial.length - partial.got),
+        };
+        if overwrites {
+            self.overwrites = Some(record);
+            self.running = Running::Nothing;
+            self.body.clear();
+            return Ok(());
+        }
+        if found != expected {
+            return Err(Reason::Continuation { record: record.unwrap_or(Lsn::INVALID), found, expected });
+        }
+        Ok(())
+    }
+
+    /// A new record begins here.
+    fn start<'a>(&'a mut self, page: &'a [u8]) -> Result<Step<'a>, Fault> {
+        let lsn = self.position();
+        let room = self.format.page_size - self.at;
+        let Some(rest) = page.get(self.at..) else { return Ok(Step::NeedsMore) };
+        let Some(length) = rest.first_chunk().map(|length| u32::from_le_bytes(*length)) else {
+            return Ok(Step::NeedsMore);
+        };
+        if (length as usize) < RECORD_HEADER_LENGTH {
+            return Err((lsn, Reason::RecordLength(length)));
+        }
+        let header = rest.first_chunk::<RECORD_HEADER_LENGTH>();
+        if let Some(bytes) = header {
+            self.check_record_header(lsn, &RecordHeader::parse(bytes)).map_err(|reason| (lsn, reason))?;
+        }
+        if let Some((whole, header)) = rest.get(..length as usize).zip(header) {
+            let body = &whole[RECORD_HEADER_LENGTH..];
+            let next = self.at + (length as usize).next_multiple_of(ALIGNMENT);
+            return self.finish(lsn, header, crc32c::crc32c(body), Some(body), next);
+        }
+        if rest.len() < room {
+            return Ok(Step::NeedsMore);
+        }
+        self.body.clear();
+        let mut partial =
+            Partial { lsn, length, got: 0, header: [0; RECORD_HEADER_LENGTH], crc: 0, keep: false };
+        self.take(&mut partial, rest).map_err(|reason| (lsn, reason))?;
+        self.running = Running::Record(partial);
+        Ok(Step::PageDone)
+    }
+
+    /// The page begins with more of the record that is running.
+    fn go_on<'a>(&'a mut self, page: &'a [u8]) -> Result<Step<'a>, Fault> {
+        let room = self.format.page_size - self.at;
+        let missing = self.unfinished().map_or(0, |(_, missing, _)| missing) as usize;
+        let (here, ends) = (room.min(missing), missing <= room);
+        let Some(piece) = page.get(self.at..self.at + here) else { return Ok(Step::NeedsMore) };
+        let next = self.at + here.next_multiple_of(ALIGNMENT);
+        match std::mem::replace(&mut self.running, Running::Nothing) {
+            Running::Nothing => Ok(Step::PageDone),
+            Running::Unknown { remaining } if !ends => {
+                self.running = Running::Unknown { remaining: remaining - here as u32 };
+                Ok(Step::PageDone)
+            }
+            Running::Unknown { remaining } => {
+                if self.page == self.began && is_end_of_switch(piece) {
+                    let Some(rest) = page.get(next..self.format.page_size) else {
+                        self.running = Running::Unknown { remaining };
+                        return Ok(Step::NeedsMore);
+                    };
+                    self.switched = rest.iter().all(|byte| *byte == 0);
+                }
+                self.at = next;
+                self.step(page)
+            }
+            Running::Record(mut partial) => {
+                let lsn = partial.lsn;
+                self.take(&mut partial, piece).map_err(|reason| (lsn, reason))?;
+                if !ends {
+                    self.running = Running::Record(partial);
+                    return Ok(Step::PageDone);
+                }
+                self.finish(lsn, &partial.header, partial.crc, None, next)
+            }
+        }
+    }
+
+    /// A record is whole: in the page as `body`, or across pages in `self.body`, as far as it was kept.
+    fn finish<'a>(
+        &'a mut self,
+        lsn: Lsn,
+        bytes: &[u8; RECORD_HEADER_LENGTH],
+        body_crc: u32,
+        body: Option<&'a [u8]>,
+        next: usize,
+    ) -> Result<Step<'a>, Fault> {
+        let header = RecordHeader::parse(bytes);
+        let computed = crc32c::crc32c_append(body_crc, &bytes[..CRC_OFFSET]);
+        if computed != header.crc {
+            return Err((lsn, Reason::Crc { found: header.crc, computed }));
+        }
+        let body = body.unwrap_or(&self.body);
+        let is_overwrite = header.rmgr == rmgr::XLOG && header.info == xlog::OVERWRITE_CONTRECORD;
+        if is_overwrite || self.overwrites.is_some() {
+            let named = Kind::decode(self.format.version, &header, body);
+            let agrees = matches!((named, self.overwrites), (Some(Kind::OverwriteContrecord { overwritten, .. }), Some(record))
+                if record.map_or(overwritten < self.began, |record| record == overwritten));
+            if !agrees {
+                return Err((lsn, Reason::Overwrite));
+            }
+            self.overwrites = None;
+        }
+        self.at = next;
+        self.last = Some(lsn);
+        self.switched = header.rmgr == rmgr::XLOG && header.info == xlog::SWITCH;
+        let mut end = self.page + next as u64;
+        if self.switched {
+            end = Lsn(end.0.next_multiple_of(self.size.bytes()));
+        }
+        Ok(Step::Record(Found { lsn, end, header, body }))
+    }
+
+    /// Adds a piece to a record that runs across pages.
+    fn take(&mut self, partial: &mut Partial, piece: &[u8]) -> Result<(), Reason> {
+        let got = partial.got as usize;
+        let for_header = RECORD_HEADER_LENGTH.saturating_sub(got).min(piece.len());
+        let (header, body) = piece.split_at(for_header);
+        if for_header > 0 {
+            partial.header[got..got + for_header].copy_from_slice(header);
+        }
+        partial.got += piece.len() as u32;
+        if for_header > 0 && got + for_header == RECORD_HEADER_LENGTH {
+            let header = RecordHeader::parse(&partial.header);
+            self.check_record_header(partial.lsn, &header)?;
+            partial.keep = self.keep_all || kind::is_decoded(&header);
+        }
+        partial.crc = crc32c::crc32c_append(partial.crc, body);
+        if partial.keep {
+            self.body.extend_from_slice(body);
+        }
+        Ok(())
+    }
+
+    /// What `ValidXLogRecordHeader` checks.
+    fn check_record_header(&self, lsn: Lsn, header: &RecordHeader) -> Result<(), Reason> {
+        if (header.length as usize) < RECORD_HEADER_LENGTH || header.length > MAX_RECORD_LENGTH {
+            return Err(Reason::RecordLength(header.length));
+        }
+        if !rmgr::is_valid(header.rmgr, self.format.version) {
+            return Err(Reason::ResourceManager(header.rmgr));
+        }
+        let linked = match self.last {
+            Some(last) => header.previous == last,
+            None => header.previous < self.began.min(lsn),
+        };
+        if linked { Ok(()) } else { Err(Reason::Previous { found: header.previous, expected: self.last }) }
+    }
+}
+
+/// Whether the end of a record that began in the segment before looks like the end of a switch record: its last 8 or
+/// 16 bytes, with what it is, two bytes of padding and the checksum.
+fn is_end_of_switch(piece: &[u8]) -> bool {
+    let [.., info, number, 0, 0, _, _, _, _] = piece else { return false };
+    matches!(piece.len(), 8 | 16) && *number == rmgr::XLOG && info & 0xF0 == xlog::SWITCH
+}
