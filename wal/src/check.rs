@@ -129,9 +129,11 @@ fn walk(walker: &mut Walker, bytes: &[u8], summary: &mut Summary) -> Result<(), 
     for page in bytes.chunks(walker.format().page_size) {
         loop {
             match walker.step(page)? {
-                Step::Record(Found { lsn, end, header, body }) => {
+                Step::Record(found) => {
+                    let Found { lsn, end, header, .. } = found;
                     if kind::is_decoded(&header) {
                         let layout = Reason::Layout { rmgr: header.rmgr, info: header.info, version };
+                        let body = walker.body(&found, page);
                         let kind = Kind::decode(version, &header, body).ok_or((lsn, layout))?;
                         summary.note(lsn, end, header.xid, kind);
                     }

@@ -12,6 +12,7 @@ mod kind;
 mod lsn;
 mod page;
 mod record;
+mod records;
 mod refusal;
 mod segment;
 mod summary;
@@ -27,6 +28,7 @@ pub use kind::{Checkpoint, EndOfRecovery, Finished, Kind};
 pub use lsn::Lsn;
 pub use page::{LongHeader, PageHeader, PgVersion};
 pub use record::{BlockRef, RecordBody, RecordHeader, RelationFile, rmgr};
+pub use records::{RawRecord, Record, Records};
 pub use refusal::{Reason, Refusal};
 pub use segment::{SegmentName, SegmentSize};
 pub use summary::{

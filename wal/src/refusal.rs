@@ -24,12 +24,6 @@ impl Refusal {
     pub(crate) fn new(segment: SegmentName, size: SegmentSize, lsn: Lsn, reason: Reason) -> Refusal {
         Refusal { segment, offset: lsn.0 % size.bytes(), lsn, reason }
     }
-
-    /// Whether the WAL simply stops being WAL here, as it does at the end of what was ever written: what is found is no
-    /// record and no page, rather than a record or page that contradicts itself.
-    pub fn is_end_of_wal(&self) -> bool {
-        matches!(self.reason, Reason::Ends { .. })
-    }
 }
 
 impl fmt::Display for Refusal {

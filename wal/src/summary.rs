@@ -198,7 +198,7 @@ fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
 
 impl Summary {
     /// The summary of a segment of which nothing has been read but its first page's header.
-    pub(crate) fn new(
+    pub fn new(
         name: SegmentName,
         size: SegmentSize,
         system_id: SystemId,

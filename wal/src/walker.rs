@@ -4,6 +4,8 @@
 //! that is running across pages. It holds no page and keeps the body of a running record only where that will be
 //! decoded, piece by piece as the pieces come, so no length is trusted before its bytes are there.
 
+use std::ops::Range;
+
 use crate::kind::{self, Kind, xlog};
 use crate::page::{self, PageHeader};
 use crate::record::{ALIGNMENT, CRC_OFFSET, MAX_RECORD_LENGTH, RECORD_HEADER_LENGTH, RecordHeader, rmgr};
@@ -53,20 +55,27 @@ pub(crate) fn check_first_header(
 }
 
 /// A record that has been found whole, with the right checksum.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Found<'a> {
+#[derive(Debug)]
+pub(crate) struct Found {
     pub(crate) lsn: Lsn,
     /// The LSN behind it: where the next record, or the header of the next page, begins (`EndRecPtr`).
     pub(crate) end: Lsn,
     pub(crate) header: RecordHeader,
-    /// Empty if it isn't to be decoded and ran across pages.
-    pub(crate) body: &'a [u8],
+    body: Body,
+}
+
+/// Where a record's body is.
+#[derive(Debug)]
+enum Body {
+    InPage(Range<usize>),
+    /// It ran across pages: in [`Walker::body`], if it was kept.
+    Kept,
 }
 
 /// What [`Walker::step`] came to.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
-    Record(Found<'a>),
+pub(crate) enum Step {
+    Record(Found),
     /// The page is done: go on with the next one.
     PageDone,
     /// Nothing more until the page has more bytes.
@@ -74,6 +83,9 @@ pub(crate) enum Step<'a> {
     /// A switch record was met: go on with the next segment.
     SegmentDone,
 }
+
+/// What is kept allocated, in bytes, from one record that runs across pages to the next.
+const BODY_CAPACITY: usize = 1 << 20;
 
 /// A refusal without the segment's name: a place and what is wrong there.
 pub(crate) type Fault = (Lsn, Reason);
@@ -157,7 +169,11 @@ impl Walker {
         self.format
     }
 
-    /// Where reading stands.
+    pub(crate) fn named(&self) -> TimelineId {
+        self.named
+    }
+
+    /// The LSN behind all that has been read.
     pub(crate) fn position(&self) -> Lsn {
         self.page + self.at as u64
     }
@@ -203,7 +219,7 @@ impl Walker {
     }
 
     /// Reads on in the current page, of which `page` is the beginning, or all.
-    pub(crate) fn step<'a>(&'a mut self, page: &'a [u8]) -> Result<Step<'a>, Fault> {
+    pub(crate) fn step(&mut self, page: &[u8]) -> Result<Step, Fault> {
         if self.switched {
             return Ok(Step::SegmentDone);
         }
@@ -305,7 +321,7 @@ impl Walker {
     }
 
     /// A new record begins here.
-    fn start<'a>(&'a mut self, page: &'a [u8]) -> Result<Step<'a>, Fault> {
+    fn start(&mut self, page: &[u8]) -> Result<Step, Fault> {
         let lsn = self.position();
         let room = self.format.page_size - self.at;
         let Some(rest) = page.get(self.at..) else { return Ok(Step::NeedsMore) };
@@ -320,14 +336,16 @@ impl Walker {
             self.check_record_header(lsn, &RecordHeader::parse(bytes)).map_err(|reason| (lsn, reason))?;
         }
         if let Some((whole, header)) = rest.get(..length as usize).zip(header) {
-            let body = &whole[RECORD_HEADER_LENGTH..];
-            let next = self.at + (length as usize).next_multiple_of(ALIGNMENT);
-            return self.finish(lsn, header, crc32c::crc32c(body), Some(body), next);
+            let body_crc = crc32c::crc32c(&whole[RECORD_HEADER_LENGTH..]);
+            let body = self.at + RECORD_HEADER_LENGTH..self.at + whole.len();
+            let next = self.at + whole.len().next_multiple_of(ALIGNMENT);
+            return self.finish(page, lsn, header, body_crc, Body::InPage(body), next);
         }
         if rest.len() < room {
             return Ok(Step::NeedsMore);
         }
         self.body.clear();
+        self.body.shrink_to(BODY_CAPACITY);
         let mut partial =
             Partial { lsn, length, got: 0, header: [0; RECORD_HEADER_LENGTH], crc: 0, keep: false };
         self.take(&mut partial, rest).map_err(|reason| (lsn, reason))?;
@@ -336,7 +354,7 @@ impl Walker {
     }
 
     /// The page begins with more of the record that is running.
-    fn go_on<'a>(&'a mut self, page: &'a [u8]) -> Result<Step<'a>, Fault> {
+    fn go_on(&mut self, page: &[u8]) -> Result<Step, Fault> {
         let room = self.format.page_size - self.at;
         let missing = self.unfinished().map_or(0, |(_, missing, _)| missing) as usize;
         let (here, ends) = (room.min(missing), missing <= room);
@@ -366,34 +384,41 @@ impl Walker {
                     self.running = Running::Record(partial);
                     return Ok(Step::PageDone);
                 }
-                self.finish(lsn, &partial.header, partial.crc, None, next)
+                self.finish(page, lsn, &partial.header, partial.crc, Body::Kept, next)
             }
         }
     }
 
-    /// A record is whole: in the page as `body`, or across pages in `self.body`, as far as it was kept.
-    fn finish<'a>(
-        &'a mut self,
+    /// The body of the record that [`Walker::step`] has just found in `page`; empty if it wasn't kept.
+    pub(crate) fn body<'a>(&'a self, found: &Found, page: &'a [u8]) -> &'a [u8] {
+        self.body_at(&found.body, page)
+    }
+
+    fn body_at<'a>(&'a self, body: &Body, page: &'a [u8]) -> &'a [u8] {
+        match body {
+            Body::InPage(range) => page.get(range.clone()).unwrap_or_default(),
+            Body::Kept => &self.body,
+        }
+    }
+
+    /// A record is whole.
+    fn finish(
+        &mut self,
+        page: &[u8],
         lsn: Lsn,
         bytes: &[u8; RECORD_HEADER_LENGTH],
         body_crc: u32,
-        body: Option<&'a [u8]>,
+        body: Body,
         next: usize,
-    ) -> Result<Step<'a>, Fault> {
+    ) -> Result<Step, Fault> {
         let header = RecordHeader::parse(bytes);
         let computed = crc32c::crc32c_append(body_crc, &bytes[..CRC_OFFSET]);
         if computed != header.crc {
             return Err((lsn, Reason::Crc { found: header.crc, computed }));
         }
-        let body = body.unwrap_or(&self.body);
         let is_overwrite = header.rmgr == rmgr::XLOG && header.info == xlog::OVERWRITE_CONTRECORD;
         if is_overwrite || self.overwrites.is_some() {
-            let named = Kind::decode(self.format.version, &header, body);
-            let agrees = matches!((named, self.overwrites), (Some(Kind::OverwriteContrecord { overwritten, .. }), Some(record))
-                if record.map_or(overwritten < self.began, |record| record == overwritten));
-            if !agrees {
-                return Err((lsn, Reason::Overwrite));
-            }
+            self.check_overwrite(&header, self.body_at(&body, page)).map_err(|reason| (lsn, reason))?;
             self.overwrites = None;
         }
         self.at = next;
@@ -425,6 +450,18 @@ impl Walker {
             self.body.extend_from_slice(body);
         }
         Ok(())
+    }
+
+    /// The flag in the page header and the page's first record go together, and the record names the one that was cut
+    /// off (`VerifyOverwriteContrecord`, where recovery would stop).
+    fn check_overwrite(&self, header: &RecordHeader, body: &[u8]) -> Result<(), Reason> {
+        let (Some(record), Some(Kind::OverwriteContrecord { overwritten, .. })) =
+            (self.overwrites, Kind::decode(self.format.version, header, body))
+        else {
+            return Err(Reason::Overwrite);
+        };
+        let agrees = record.map_or(overwritten < self.began, |record| record == overwritten);
+        if agrees { Ok(()) } else { Err(Reason::Overwrite) }
     }
 
     /// What `ValidXLogRecordHeader` checks.
