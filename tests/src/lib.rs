@@ -19,12 +19,14 @@
 //! ```
 
 mod account;
+mod build;
 mod disk;
 mod guardian;
 mod kits;
 mod load;
 /// PostgreSQL servers.
 pub mod postgres;
+mod program;
 mod proxy;
 mod s3;
 mod scratch;
@@ -33,10 +35,12 @@ mod tls;
 mod wait;
 
 pub use account::{as_server_account, give_to_server_account, is_root};
+pub use build::binary;
 pub use disk::SmallDisk;
 pub use kits::{VERSIONS, cache_folder, client_program, server_program};
 pub use load::{History, Load, assert_load_is_whole};
 pub use postgres::{FailedStart, Postgres, Rows, Session, SqlError, StopMode};
+pub use program::{Output, Program, Running, highwater};
 pub use proxy::{Fault, Proxy};
 pub use s3::S3;
 pub use scratch::{KEEP, Scratch};

@@ -20,6 +20,7 @@ pub struct Builder {
     segment_size_mb: u32,
     checksums: bool,
     settings: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
     hba: Vec<String>,
     pub(super) port: u16,
     pub(super) tcp: bool,
@@ -51,6 +52,7 @@ impl Builder {
             segment_size_mb: 16,
             checksums: true,
             settings: Vec::new(),
+            environment: Vec::new(),
             hba: Vec::new(),
             port: SOCKET_PORT,
             tcp: false,
@@ -94,6 +96,12 @@ impl Builder {
     /// Turns archiving on with this `archive_command`.
     pub fn archive_command(self, command: &str) -> Self {
         self.setting("archive_mode", "on").setting("archive_command", command)
+    }
+
+    /// An environment variable of the server, and so of its `archive_command` and `restore_command`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Listens on a free port of 127.0.0.1 besides the Unix socket.

@@ -17,6 +17,7 @@ pub use session::{Rows, Session, SqlError};
 
 use crate::account::as_server_account;
 use crate::kits::server_program;
+use crate::program::clean_environment;
 use crate::scratch::Scratch;
 use crate::server::Server;
 use crate::tls;
@@ -58,6 +59,7 @@ pub struct Postgres {
     port: u16,
     tcp: bool,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     scratch: Scratch,
 }
 
@@ -79,9 +81,9 @@ impl Postgres {
     }
 
     fn launch(builder: Builder, data: PathBuf, arguments: Vec<String>) -> Result<Self, FailedStart> {
-        let Builder { version, scratch, port, tcp, .. } = builder;
+        let Builder { version, scratch, port, tcp, environment, .. } = builder;
         let server = Mutex::new(None);
-        let server = Self { server, version, data, port, tcp, arguments, scratch };
+        let server = Self { server, version, data, port, tcp, arguments, environment, scratch };
         server.start_again()?;
         Ok(server)
     }
@@ -96,9 +98,8 @@ impl Postgres {
         command.arg(format!("--listen_addresses={}", if self.tcp { "127.0.0.1" } else { "" }));
         command.args(["--logging_collector=off", "--log_destination=stderr"]).args(&self.arguments);
         command.current_dir(self.scratch.path());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-            command.env_remove(name);
-        }
+        clean_environment(&mut command);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = self.scratch.join("postgresql.log");
         let server = slot.insert(Server::spawn(as_server_account(&mut command), &log, Signal::QUIT));
         // The connection that proves the start is also what later queries do: a socket file alone proves nothing.
