@@ -1,6 +1,6 @@
 //! What can go wrong, and what each kind means to a caller.
 
-use std::fmt;
+use crate::store::MAX_OBJECT_BYTES;
 
 /// Result of a call to a store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -39,7 +39,8 @@ impl ErrorKind {
 /// A failed call to a store.
 ///
 /// Its text names the operation, the object and the reason and ends with what to do; it never holds a secret (R21).
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {key}: {message}")]
 pub struct Error {
     /// What the failure means.
     pub kind: ErrorKind,
@@ -93,6 +94,19 @@ impl Error {
         )
     }
 
+    /// The error of an object too large to be put or read whole.
+    pub(crate) fn too_large(operation: &'static str, key: impl Into<String>, size: u64) -> Self {
+        Self::new(
+            ErrorKind::Invalid,
+            operation,
+            key,
+            format!(
+                "{size} bytes are more than an object may have ({MAX_OBJECT_BYTES}). hint: only highwater should write \
+                 into the repository"
+            ),
+        )
+    }
+
     /// The error of a range that does not begin inside its object.
     pub(crate) fn bad_range(key: impl Into<String>, start: u64, size: Option<u64>) -> Self {
         let size = size.map_or_else(String::new, |size| format!(", which has {size} bytes"));
@@ -104,17 +118,5 @@ impl Error {
                 "the range begins at byte {start}, not inside the object{size}. hint: the object is shorter than what names it says: run highwater verify"
             ),
         )
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.operation, self.key, self.message)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
     }
 }

@@ -36,6 +36,8 @@ mod error;
 mod key;
 mod local;
 mod open;
+pub mod retry;
+mod s3;
 mod store;
 
 pub use body::Body;
@@ -43,4 +45,4 @@ pub use config::{Credentials, Secret, StoreConfig, StoreUrl};
 pub use error::{Error, ErrorKind, Result};
 pub use key::Key;
 pub use open::{create, open};
-pub use store::{Entry, Listing, PAGE_LENGTH, Put, Store};
+pub use store::{Entry, Listing, MAX_OBJECT_BYTES, PAGE_LENGTH, Put, Store};

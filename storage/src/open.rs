@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 use crate::config::{Location, StoreConfig, parse_url};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::local::LocalStore;
+use crate::retry::Retry;
+use crate::s3::S3Store;
 use crate::store::Store;
 
-/// The store that the settings describe. Nothing is asked of it yet.
+/// The store that the settings describe, with retries and time limits. Nothing is asked of it yet.
+///
+/// Its calls need a tokio runtime with time enabled, and for S3 with I/O too; a single-threaded one will do.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when a setting cannot be right.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>> {
-    let (location, _settings) = parse_url(config)?;
-    match location {
-        Location::Folder(path) => Ok(Arc::new(LocalStore::new(path))),
-        Location::Bucket { .. } => Err(Error::new(
-            ErrorKind::Invalid,
-            "open",
-            config.url.to_string(),
-            "this build has no S3. hint: use file:///path",
-        )),
-    }
+    let (location, settings) = parse_url(config)?;
+    let store: Arc<dyn Store> = match location {
+        Location::Folder(path) => Arc::new(LocalStore::new(path)),
+        Location::Bucket { bucket, prefix } => Arc::new(S3Store::new(bucket, prefix, &settings)?),
+    };
+    Ok(Arc::new(Retry::new(store, &settings)))
 }
 
 /// The same, and makes the repository's folder where it does not exist yet. A bucket is never made.
@@ -32,8 +32,9 @@ pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>> {
 /// # Errors
 /// Those of [`open`], and of making the folder.
 pub fn create(config: &StoreConfig) -> Result<Arc<dyn Store>> {
+    let store = open(config)?;
     if let (Location::Folder(path), _) = parse_url(config)? {
         LocalStore::new(path).create_root()?;
     }
-    open(config)
+    Ok(store)
 }

@@ -13,6 +13,9 @@ use crate::key::Key;
 /// The most entries and folders in one page of a listing.
 pub const PAGE_LENGTH: usize = 1000;
 
+/// The largest object that is put or read whole, in bytes: one put must do, on every store.
+pub const MAX_OBJECT_BYTES: u64 = 1 << 30;
+
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an object that was there before may hold something else: compare (R3)"]
@@ -73,10 +76,10 @@ pub struct Listing {
 /// **Cancelling.** Dropping the future of a call is allowed at any time; a put dropped so may still happen.
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
-    /// Makes the object `key` with `body` unless there is one of that name.
+    /// Makes the object `key` with `body`, at most [`MAX_OBJECT_BYTES`], unless there is one of that name.
     async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put>;
 
-    /// The whole object.
+    /// The whole object, at most [`MAX_OBJECT_BYTES`].
     async fn get(&self, key: &Key) -> Result<Bytes>;
 
     /// The bytes of `range`, cut at the object's end.

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::store::{Listing, Put, Store};
+use crate::store::{Listing, MAX_OBJECT_BYTES, Put, Store};
 
 /// The folder, in the repository's root, for files that are being written. No [`Key`] begins with a dot.
 const ASIDE: &str = ".aside";
@@ -116,12 +116,18 @@ impl Root {
 #[async_trait]
 impl Store for LocalStore {
     async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put> {
+        if body.len() > MAX_OBJECT_BYTES {
+            return Err(Error::too_large("put", key.as_str(), body.len()));
+        }
         let (key, body) = (key.clone(), body.clone());
         self.blocking(move |root| root.put(&key, &body)).await
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes> {
         let object = self.root.open(key)?;
+        if object.size > MAX_OBJECT_BYTES {
+            return Err(Error::too_large("get", key.as_str(), object.size));
+        }
         let range = 0..object.size;
         if object.size <= SHORT_READ_BYTES {
             return object.read(range);
