@@ -31,6 +31,7 @@ mod proxy;
 mod s3;
 mod scratch;
 mod server;
+mod site;
 mod tls;
 mod wait;
 
@@ -44,4 +45,5 @@ pub use program::{Output, Program, Running, highwater};
 pub use proxy::{Fault, Proxy};
 pub use s3::S3;
 pub use scratch::{KEEP, Scratch};
+pub use site::{CLUSTER, Site};
 pub use wait::{PATIENCE, free_port, holds_within, wait_until};

@@ -61,6 +61,15 @@ fn archiving_and_tablespaces_work() {
 }
 
 #[test]
+fn settings_change_while_the_server_runs() {
+    let server = Postgres::builder().setting("archive_mode", "on").start();
+    server.configure("archive_timeout", "60s");
+    assert_eq!(server.value("show archive_timeout"), "1min");
+    server.configure("archive_command", "cp %p '../%f'");
+    assert_eq!(server.folder().join(server.archive_now()).metadata().unwrap().len(), 16 << 20);
+}
+
+#[test]
 fn tls_and_passwords_can_be_asked_for() {
     for version in VERSIONS {
         let server = Postgres::builder()

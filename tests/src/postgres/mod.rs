@@ -226,6 +226,15 @@ impl Postgres {
         assert!(holds, "waited {limit:?} in vain for {query}; the last answer was {last:?}");
     }
 
+    /// Changes a setting of the running server (`ALTER SYSTEM` and a reload) and waits until it holds. Not for
+    /// settings that need a restart.
+    pub fn configure(&self, name: &str, value: &str) {
+        let before = self.value("select pg_conf_load_time()");
+        self.sql(&format!("alter system set {name} = '{}'", value.replace('\'', "''")));
+        self.sql("select pg_reload_conf()");
+        self.wait_for(&format!("select pg_conf_load_time() > '{before}'"), PATIENCE);
+    }
+
     /// Closes the current WAL segment and waits until the archiver has had it. Answers its name. A segment without
     /// records is given one first.
     pub fn archive_now(&self) -> String {
