@@ -64,7 +64,7 @@ pub struct SegmentFacts {
     pub restore_points: Vec<RestorePoint>,
     /// The latest moment that anything in it tells: whatever was acknowledged by then lies in this segment or before it.
     pub covers_until: Option<Timestamp>,
-    /// The record that runs over its end into the next segment on the same path.
+    /// The record that runs over its end into the next segment.
     pub crossing: Crossing,
 }
 
@@ -77,45 +77,50 @@ pub struct Decoded {
     pub transactions: Vec<Transaction>,
 }
 
+/// A segment, and the one that follows it on the path in question: a record that runs over its end goes on there. Where the
+/// next one is not archived such a record cannot be read, and neither can recovery read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Joint {
+    /// The segment.
+    pub segment: SegmentName,
+    /// The segment after it on the path, where that is archived.
+    pub next: Option<SegmentName>,
+}
+
 /// Something that has to be read from the repository before the question can be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// The summaries of these segments.
-    Facts(Vec<SegmentName>),
+    /// What the summaries of these segments say.
+    Facts(Vec<Joint>),
     /// The records that begin in this segment. The segments after it on the same path complete its last record.
-    Records {
-        /// The segment.
-        segment: SegmentName,
-        /// The segment after it on the path, where that is archived.
-        next: Option<SegmentName>,
-    },
+    Records(Joint),
 }
 
 /// What has been read so far.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    facts: BTreeMap<SegmentName, SegmentFacts>,
-    records: BTreeMap<SegmentName, Decoded>,
+    facts: BTreeMap<Joint, SegmentFacts>,
+    records: BTreeMap<Joint, Decoded>,
 }
 
 impl Known {
     /// Adds what the summary of a segment says.
-    pub fn add_facts(&mut self, segment: SegmentName, facts: SegmentFacts) {
-        self.facts.insert(segment, facts);
+    pub fn add_facts(&mut self, joint: Joint, facts: SegmentFacts) {
+        self.facts.insert(joint, facts);
     }
 
     /// Adds the decoded records of a segment.
-    pub fn add_records(&mut self, segment: SegmentName, decoded: Decoded) {
-        self.records.insert(segment, decoded);
+    pub fn add_records(&mut self, joint: Joint, decoded: Decoded) {
+        self.records.insert(joint, decoded);
     }
 
     /// What the summary of a segment says, if it was read.
-    pub fn facts(&self, segment: SegmentName) -> Option<&SegmentFacts> {
-        self.facts.get(&segment)
+    pub fn facts(&self, joint: Joint) -> Option<&SegmentFacts> {
+        self.facts.get(&joint)
     }
 
     /// The decoded records of a segment, if they were read.
-    pub fn records(&self, segment: SegmentName) -> Option<&Decoded> {
-        self.records.get(&segment)
+    pub fn records(&self, joint: Joint) -> Option<&Decoded> {
+        self.records.get(&joint)
     }
 }

@@ -92,6 +92,13 @@ impl Inventory {
         self.segments.get(&timeline)
     }
 
+    /// Whether a segment is archived.
+    pub fn has(&self, segment: SegmentName) -> bool {
+        self.segments
+            .get(&segment.timeline)
+            .is_some_and(|set| set.contains(segment.number(self.segment_size)))
+    }
+
     /// The archived history of a timeline.
     pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
         self.histories.get(&timeline)

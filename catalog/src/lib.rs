@@ -33,7 +33,7 @@ mod time_text;
 mod unreachable;
 mod window;
 
-pub use facts::{Crossing, Decoded, Known, Need, RestorePoint, SegmentFacts, Transaction};
+pub use facts::{Crossing, Decoded, Joint, Known, Need, RestorePoint, SegmentFacts, Transaction};
 pub use inventory::{Backup, Inventory, Unfinished};
 pub use path::{Leg, Path};
 pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};

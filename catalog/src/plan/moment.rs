@@ -92,7 +92,7 @@ fn first_later(
         if !inside && !over_the_end {
             continue;
         }
-        let decoded = way.records(number, run_end)?;
+        let decoded = way.records(number)?;
         let found = decoded.transactions.iter().find(|t| t.lsn >= backup.start && too_late(t.time));
         if let Some(transaction) = found {
             return Ok(Some(*transaction));

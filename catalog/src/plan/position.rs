@@ -33,7 +33,7 @@ pub(super) fn end_of<'a>(way: &Way<'a>, backup: &'a Backup, run_end: u64) -> Res
     let consistent_at = way.number(Lsn(backup.stop.0.saturating_sub(1)));
     let mut number = run_end;
     loop {
-        if let Some(&lsn) = way.records(number, run_end)?.records.last().filter(|&&lsn| lsn >= backup.stop) {
+        if let Some(&lsn) = way.records(number)?.records.last().filter(|&&lsn| lsn >= backup.stop) {
             return Ok(Found {
                 backup,
                 stop: Stop::Record { lsn, inclusive: true },
@@ -53,7 +53,7 @@ pub(super) fn end_of<'a>(way: &Way<'a>, backup: &'a Backup, run_end: u64) -> Res
 pub(super) fn at_lsn<'a>(way: &Way<'a>, candidates: &[&'a Backup], lsn: Lsn) -> Result<Found<'a>, Unsettled> {
     let (backup, run_end) = leading_to(way, candidates, lsn)?;
     for number in way.number(lsn)..=run_end {
-        let decoded = way.records(number, run_end)?;
+        let decoded = way.records(number)?;
         if let Some(&record) = decoded.records.iter().find(|&&record| record >= lsn) {
             return Ok(stop_at(way, backup, record, run_end));
         }
@@ -76,7 +76,7 @@ pub(super) fn at_xid<'a>(way: &Way<'a>, candidates: &[&'a Backup], xid: u32) -> 
             if !inside && facts.crossing == Crossing::None {
                 continue;
             }
-            let decoded = way.records(number, run_end)?;
+            let decoded = way.records(number)?;
             if let Some(end) =
                 decoded.transactions.iter().rev().find(|t| t.xid == xid && t.lsn >= backup.start)
             {

@@ -188,14 +188,14 @@ impl World {
     /// Answers a need the way the repository would.
     fn answer(&self, need: &Need, inventory: &Inventory, known: &mut Known) {
         match need {
-            Need::Facts(segments) => {
-                assert!(!segments.is_empty());
-                for segment in segments {
-                    assert!(!self.missing.contains(segment), "asked for a segment that is not there");
-                    known.add_facts(*segment, self.facts(*segment));
+            Need::Facts(joints) => {
+                assert!(!joints.is_empty());
+                for joint in joints {
+                    assert!(!self.missing.contains(&joint.segment), "asked for a segment that is not there");
+                    known.add_facts(*joint, self.facts(joint.segment));
                 }
             }
-            Need::Records { segment, .. } => known.add_records(*segment, self.decoded(*segment, inventory)),
+            Need::Records(joint) => known.add_records(*joint, self.decoded(joint.segment, inventory)),
         }
     }
 

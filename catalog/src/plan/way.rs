@@ -3,7 +3,7 @@
 use highwater_wal::{Lsn, SegmentName};
 
 use super::{Plan, SegmentRun, Stop, Unsettled};
-use crate::facts::{Crossing, Decoded, Known, Need, SegmentFacts, Transaction};
+use crate::facts::{Crossing, Decoded, Joint, Known, Need, SegmentFacts, Transaction};
 use crate::unreachable::Hole;
 use crate::{Backup, Inventory, Path, Request, Target, Unreachable};
 
@@ -79,26 +79,30 @@ impl<'a> Way<'a> {
         }
     }
 
+    fn joint(&self, number: u64) -> Joint {
+        let next = Some(self.name(number + 1)).filter(|next| self.inventory.has(*next));
+        Joint { segment: self.name(number), next }
+    }
+
     /// What the summary of a segment says. Reading runs from `number` towards `towards`, so its neighbours that way are
     /// asked for with it.
     pub fn facts(&self, number: u64, towards: u64) -> Result<&'a SegmentFacts, Unsettled> {
-        if let Some(facts) = self.known.facts(self.name(number)) {
+        if let Some(facts) = self.known.facts(self.joint(number)) {
             return Ok(facts);
         }
-        let ahead: Box<dyn Iterator<Item = u64>> = if towards >= number {
-            Box::new(number..=towards.min(number + FACTS_AT_ONCE - 1))
+        let (first, last) = if towards >= number {
+            (number, towards.min(number + FACTS_AT_ONCE - 1))
         } else {
-            Box::new(towards.max(number.saturating_sub(FACTS_AT_ONCE - 1))..=number)
+            (towards.max(number.saturating_sub(FACTS_AT_ONCE - 1)), number)
         };
-        let unknown = ahead.map(|n| self.name(n)).filter(|name| self.known.facts(*name).is_none()).collect();
-        Err(Unsettled::Need(Need::Facts(unknown)))
+        let joints = (first..=last).map(|n| self.joint(n));
+        Err(Unsettled::Need(Need::Facts(joints.filter(|joint| self.known.facts(*joint).is_none()).collect())))
     }
 
-    /// The records that begin in a segment. `run_end` is the last segment that is there.
-    pub fn records(&self, number: u64, run_end: u64) -> Result<&'a Decoded, Unsettled> {
-        let segment = self.name(number);
-        let next = (number < run_end).then(|| self.name(number + 1));
-        self.known.records(segment).ok_or(Unsettled::Need(Need::Records { segment, next }))
+    /// The records that begin in a segment.
+    pub fn records(&self, number: u64) -> Result<&'a Decoded, Unsettled> {
+        let joint = self.joint(number);
+        self.known.records(joint).ok_or(Unsettled::Need(Need::Records(joint)))
     }
 
     /// The last commit that begins before `before`, looking back to the backup's start.
@@ -119,7 +123,7 @@ impl<'a> Way<'a> {
                 (None, Crossing::None) => None,
                 (Some(last), Crossing::None) if whole => Some(last),
                 _ => self
-                    .records(number, run_end)?
+                    .records(number)?
                     .transactions
                     .iter()
                     .rev()
@@ -143,7 +147,7 @@ impl<'a> Way<'a> {
             if facts.last_commit.is_none() && facts.crossing == Crossing::None {
                 continue;
             }
-            let decoded = self.records(number, run_end)?;
+            let decoded = self.records(number)?;
             if let Some(commit) = decoded.transactions.iter().find(|t| t.committed && t.lsn >= from) {
                 return Ok(Some(*commit));
             }
