@@ -11,7 +11,13 @@
 //! | `store` | the trait and its contract |
 //! | `key`, `body`, `error` | names, contents, failures |
 //! | `config` | URL and settings |
+//! | `open` | from settings to a store |
 //! | `local` | a folder on a file system |
+//! | `s3` | a bucket |
+//! | `retry` | retries and time limits around a store |
+//! | `prove` | whether a store's put-if-absent holds |
+//! | `faults` | (feature) a store that fails as told, for tests |
+//! | `conformance` | (feature) the contract, tried out on a store, for tests |
 //!
 //! ```
 //! use highwater_storage::{Key, Put, StoreConfig};
@@ -32,10 +38,15 @@
 
 mod body;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod key;
 mod local;
 mod open;
+mod prove;
 pub mod retry;
 mod s3;
 mod store;
@@ -45,4 +56,5 @@ pub use config::{Credentials, Secret, StoreConfig, StoreUrl};
 pub use error::{Error, ErrorKind, Result};
 pub use key::Key;
 pub use open::{create, open};
+pub use prove::prove_conditional_put;
 pub use store::{Entry, Listing, MAX_OBJECT_BYTES, PAGE_LENGTH, Put, Store};
