@@ -1,0 +1,7 @@
+//! What can be asked of a server: one file for each command, as methods of [`crate::Client`].
+
+pub(crate) mod base_backup;
+pub(crate) mod identify_system;
+pub(crate) mod query;
+mod show;
+pub(crate) mod timeline_history;
