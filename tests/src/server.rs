@@ -83,7 +83,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         if self.ended().is_none() {
             self.signal(self.end);
-            self.wait_for_end();
+            if !self.wait_for_end() {
+                eprintln!("harness: process {} had to be killed after {PATIENCE:?}:\n{}", self.pid(), self.log.text());
+            }
         }
         if thread::panicking() {
             eprintln!("--- the end of {}\n{}", self.log.path.display(), self.log.tail(LINES_SHOWN));
