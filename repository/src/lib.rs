@@ -1,1 +1,81 @@
-//! To be written.
+//! The repository: what its objects are called, how they are made, and how they are read back and verified.
+//!
+//! It knows the format of everything that is stored, and nothing of how PostgreSQL is spoken to. It never replaces an
+//! object (R2), never hands over bytes whose digest it has not compared (R7), and holds no state of its own: whatever it
+//! knows lies in the store. `docs/FORMAT.md` describes the format for other readers.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`config`] | `highwater.toml` and the environment |
+//! | [`keys`], `names` | the names of objects, and what may be part of one |
+//! | `repository`, `cluster` | a repository, and the part of it that belongs to one cluster |
+//! | `init`, `facts` | making a repository; what repository and cluster say of themselves |
+//! | `wal_object` | segments, histories and backup labels (R3, R7) |
+//! | `backups` | which backups there are |
+//! | [`pack`] | extents and the packs that hold them |
+//! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
+//! | `events` | the audit trail |
+//! | [`marker`] | the file that keeps a clone from archiving (R5) |
+//! | `envelope`, `codec`, `crypt`, `digest` | small objects; compression; encryption; BLAKE3 |
+//!
+//! ```
+//! use highwater_repository::{Repository, RepositoryConfig, Stored};
+//! use highwater_wal::{SegmentSize, SystemId};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # let folder = tempfile::tempdir()?;
+//! # let url = format!("file://{}/repository", folder.path().display());
+//! # runtime.block_on(async {
+//! let (repository, made) = Repository::init(&RepositoryConfig::from_url(&url)).await?;
+//! assert!(made.is_new);
+//! let cluster = repository.cluster(&"main".parse()?, SystemId(7301927410293));
+//! cluster.register(SegmentSize::DEFAULT, 15).await?;
+//!
+//! let history = "00000002.history".parse()?;
+//! let content = b"1\t0/3000060\tno recovery target specified\n";
+//! assert_eq!(cluster.put_wal(history, content, None).await?, Stored::Created);
+//! assert_eq!(cluster.put_wal(history, content, None).await?, Stored::AlreadySame);
+//! assert!(cluster.put_wal(history, b"something else", None).await.is_err());
+//! assert_eq!(cluster.get_wal(history).await?.bytes, content);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod backups;
+mod cluster;
+mod codec;
+pub mod config;
+mod crypt;
+mod digest;
+mod envelope;
+mod error;
+mod events;
+mod facts;
+mod init;
+pub mod keys;
+pub mod manifest;
+pub mod marker;
+mod names;
+pub mod pack;
+mod repository;
+mod wal_object;
+
+pub use backups::{Backups, Started};
+pub use cluster::ClusterRepository;
+pub use codec::{Codec, Compression, MemorySink, Sink};
+pub use config::{ClusterConfig, Config, RepositoryConfig, Secret};
+pub use digest::{Digest, Plain};
+pub use error::{Different, Error, Result};
+pub use events::{Event, Outcome};
+pub use facts::{ClusterFacts, FORMAT, RepositoryFacts, host_name};
+pub use init::{Initialised, KeyPair, PASSPHRASE_WORK_FACTOR};
+pub use manifest::{Entry, EntryPath, Item, ManifestHead, ManifestReader, ManifestWriter, Run};
+pub use marker::Marker;
+pub use names::{ClusterName, EventId, Label, PackId, RepositoryId};
+pub use pack::{
+    CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackTotals,
+    PackWriter,
+};
+pub use repository::Repository;
+pub use wal_object::{Archived, EncodedWal, Stored, WalHead, WalObject, WalPage};

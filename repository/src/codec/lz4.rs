@@ -1,0 +1,337 @@
+//! LZ4 frames of independent blocks.
+//!
+//! Written: version 01, independent blocks, no block checksums, content size, content checksum. Blocks are 1 MiB (64
+//! or 256 KiB for short content) so that threads can make and read them apart. Read: the same, with or without the
+//! content checksum; anything else was not written by Highwater and is refused.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+use twox_hash::XxHash32;
+
+use super::{BLOCK_BYTES, Encoded, Fault, LZ4_MAGIC, Sink};
+use crate::digest::{BlockDigest, BlockDigests};
+
+/// Version 01, independent blocks, content size, content checksum.
+const FLAGS: u8 = 0b0110_1100;
+const FLAG_CONTENT_CHECKSUM: u8 = 0b0000_0100;
+/// Magic number, flags, block size, content size, header checksum.
+const HEADER_BYTES: usize = 15;
+/// A block that is stored as it is has this bit set in its length.
+const UNCOMPRESSED: u32 = 1 << 31;
+
+/// The smallest block size that holds `length` bytes in one block, and its code in the header.
+fn block_size(length: usize) -> (u8, usize) {
+    match length {
+        0..=0x1_0000 => (4, 0x1_0000),
+        0x1_0001..=0x4_0000 => (5, 0x4_0000),
+        _ => (6, BLOCK_BYTES),
+    }
+}
+
+fn write_header(code: u8, length: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(&LZ4_MAGIC.to_le_bytes());
+    header[4] = FLAGS;
+    header[5] = code << 4;
+    header[6..14].copy_from_slice(&length.to_le_bytes());
+    header[14] = header_checksum(&header[4..14]);
+    header
+}
+
+fn header_checksum(descriptor: &[u8]) -> u8 {
+    (XxHash32::oneshot(0, descriptor) >> 8) as u8
+}
+
+/// The end mark and the content's checksum.
+fn write_trailer(plain: &[u8]) -> [u8; 8] {
+    let mut trailer = [0; 8];
+    trailer[4..].copy_from_slice(&XxHash32::oneshot(0, plain).to_le_bytes());
+    trailer
+}
+
+/// What a thread needs to compress blocks.
+struct BlockEncoder {
+    table: CompressTable,
+    scratch: Vec<u8>,
+}
+
+impl BlockEncoder {
+    fn new() -> BlockEncoder {
+        BlockEncoder { table: CompressTable::large(), scratch: Vec::new() }
+    }
+
+    /// Appends one block with its length in front.
+    fn append(&mut self, block: &[u8], frame: &mut Vec<u8>) {
+        let most = get_maximum_output_size(block.len());
+        if self.scratch.len() < most {
+            self.scratch.resize(most, 0);
+        }
+        let compressed = compress_into_with_table(block, &mut self.scratch, &mut self.table);
+        match compressed {
+            Ok(length) if length < block.len() => {
+                frame.reserve_exact(4 + length);
+                frame.extend_from_slice(&(length as u32).to_le_bytes());
+                frame.extend_from_slice(&self.scratch[..length]);
+            }
+            _ => {
+                frame.reserve_exact(4 + block.len());
+                frame.extend_from_slice(&(block.len() as u32 | UNCOMPRESSED).to_le_bytes());
+                frame.extend_from_slice(block);
+            }
+        }
+    }
+}
+
+/// One frame with `plain`.
+pub(super) fn encode(plain: &[u8], threads: usize) -> io::Result<Encoded> {
+    let (code, block_bytes) = block_size(plain.len());
+    let mut digests = BlockDigests::new(plain.len() as u64, block_bytes);
+    let blocks: Vec<&[u8]> = plain.chunks(block_bytes).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut encoder = BlockEncoder::new();
+        let mut done = Vec::new();
+        while let Some((index, block)) = take(&next, &blocks) {
+            let digest = digests.digest(index, block);
+            let mut piece = Vec::new();
+            encoder.append(block, &mut piece);
+            done.push((index, digest, Bytes::from(piece)));
+        }
+        done
+    };
+    let helpers = threads.min(blocks.len()).saturating_sub(1);
+    let (mut done, trailer) = thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        // The checksum runs over the content in order, so one thread does it alone while the others begin with the blocks.
+        let trailer = write_trailer(plain);
+        let mut done = work();
+        for helper in helpers {
+            done.extend(join(helper));
+        }
+        (done, trailer)
+    });
+    done.sort_unstable_by_key(|(index, ..)| *index);
+
+    let mut frame = Vec::with_capacity(done.len() + 2);
+    frame.push(Bytes::copy_from_slice(&write_header(code, plain.len() as u64)));
+    if plain.is_empty() {
+        let digest = digests.digest(0, plain);
+        digests.put(0, digest);
+    }
+    for (index, digest, piece) in done {
+        digests.put(index, digest);
+        frame.push(piece);
+    }
+    frame.push(Bytes::copy_from_slice(&trailer));
+    let digest = digests.root().ok_or_else(|| io::Error::other("a block was not digested"))?;
+    Ok(Encoded { digest, frame })
+}
+
+/// The next item that no thread has taken yet.
+fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    items.get(index).map(|item| (index, item))
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A frame taken apart.
+struct Frame<'a> {
+    block_bytes: usize,
+    length: u64,
+    blocks: Vec<Block<'a>>,
+    checksum: Option<u32>,
+}
+
+struct Block<'a> {
+    stored: &'a [u8],
+    is_compressed: bool,
+}
+
+impl<'a> Frame<'a> {
+    /// Takes apart a frame whose content is at most `limit` bytes long and behind which nothing follows.
+    fn parse(frame: &'a [u8], limit: u64) -> Result<Frame<'a>, Fault> {
+        let Some((header, mut rest)) = frame.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(Fault::damaged("the LZ4 frame ends within its header"));
+        };
+        let flags = header[4];
+        if header[14] != header_checksum(&header[4..14]) {
+            return Err(Fault::damaged("the LZ4 frame's header has a wrong checksum"));
+        }
+        let block_bytes = match header[5] {
+            0x40 => 0x1_0000,
+            0x50 => 0x4_0000,
+            0x60 => BLOCK_BYTES,
+            0x70 => 4 * BLOCK_BYTES,
+            _ => return Err(Fault::damaged("the LZ4 frame's header names no block size")),
+        };
+        if flags | FLAG_CONTENT_CHECKSUM != FLAGS {
+            return Err(Fault::damaged("the LZ4 frame has options that Highwater does not write"));
+        }
+        let mut length = [0; 8];
+        length.copy_from_slice(&header[6..14]);
+        let length = u64::from_le_bytes(length);
+        if length > limit {
+            return Err(Fault::damaged(format!(
+                "its content claims {length} bytes, where at most {limit} can be"
+            )));
+        }
+        let count = length.div_ceil(block_bytes as u64);
+        let mut blocks =
+            Vec::with_capacity(usize::try_from(count).map_err(|_| Fault::damaged("it is too long"))?);
+        for _ in 0..count {
+            let (block, tail) = Block::split(rest, block_bytes)?;
+            blocks.push(block);
+            rest = tail;
+        }
+        let checksum = match (rest, flags & FLAG_CONTENT_CHECKSUM != 0) {
+            (&[0, 0, 0, 0], false) => None,
+            (&[0, 0, 0, 0, a, b, c, d], true) => Some(u32::from_le_bytes([a, b, c, d])),
+            _ => return Err(Fault::damaged("the LZ4 frame does not end where its content does")),
+        };
+        Ok(Frame { block_bytes, length, blocks, checksum })
+    }
+
+    /// How long the plain bytes of block `index` are.
+    fn plain_bytes(&self, index: usize) -> usize {
+        let start = index as u64 * self.block_bytes as u64;
+        (self.length - start).min(self.block_bytes as u64) as usize
+    }
+}
+
+impl<'a> Block<'a> {
+    fn split(bytes: &'a [u8], block_bytes: usize) -> Result<(Block<'a>, &'a [u8]), Fault> {
+        let short = || Fault::damaged("the LZ4 frame ends within a block");
+        let (length, rest) = bytes.split_first_chunk().ok_or_else(short)?;
+        let length = u32::from_le_bytes(*length);
+        let stored_bytes = (length & !UNCOMPRESSED) as usize;
+        if stored_bytes == 0 || stored_bytes > block_bytes {
+            return Err(Fault::damaged("an LZ4 block has an impossible length"));
+        }
+        let (stored, rest) = rest.split_at_checked(stored_bytes).ok_or_else(short)?;
+        Ok((Block { stored, is_compressed: length & UNCOMPRESSED == 0 }, rest))
+    }
+
+    /// Fills `plain`, exactly.
+    fn decode(&self, plain: &mut [u8]) -> Result<(), Fault> {
+        let length = if self.is_compressed {
+            decompress_into(self.stored, plain)
+                .map_err(|error| Fault::Damaged(format!("an LZ4 block is damaged: {error}")))?
+        } else if self.stored.len() == plain.len() {
+            plain.copy_from_slice(self.stored);
+            plain.len()
+        } else {
+            self.stored.len()
+        };
+        if length != plain.len() {
+            return Err(Fault::Damaged(format!("an LZ4 block holds {length} bytes, not {}", plain.len())));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn decode(
+    frame: &[u8],
+    length: u64,
+    threads: usize,
+    sink: &dyn Sink,
+) -> Result<crate::Digest, Fault> {
+    let frame = Frame::parse(frame, length)?;
+    if frame.length != length {
+        return Err(Fault::Damaged(format!("its content claims {} bytes, not {length}", frame.length)));
+    }
+    let mut digests = BlockDigests::new(length, frame.block_bytes);
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<Fault>> = Mutex::new(None);
+    let work = || {
+        let mut plain = vec![0; frame.block_bytes.min(length as usize)];
+        let mut done: Vec<(usize, BlockDigest)> = Vec::new();
+        while let Some((index, block)) = take(&next, &frame.blocks) {
+            let plain = &mut plain[..frame.plain_bytes(index)];
+            let written = block.decode(plain).and_then(|()| {
+                sink.write_at(index as u64 * frame.block_bytes as u64, plain).map_err(Fault::Sink)
+            });
+            if let Err(fault) = written {
+                // Nobody needs the rest.
+                next.store(frame.blocks.len(), Ordering::Relaxed);
+                failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(fault);
+                break;
+            }
+            done.push((index, digests.digest(index, plain)));
+        }
+        done
+    };
+    let helpers = threads.min(frame.blocks.len()).saturating_sub(1);
+    let done = thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for helper in helpers {
+            done.extend(join(helper));
+        }
+        done
+    });
+    if let Some(fault) = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        return Err(fault);
+    }
+    for (index, digest) in done {
+        digests.put(index, digest);
+    }
+    if length == 0 {
+        return Ok(crate::Digest::of(&[]));
+    }
+    digests.root().ok_or_else(|| Fault::damaged("blocks are missing"))
+}
+
+pub(super) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
+    let frame = Frame::parse(frame, limit as u64)?;
+    let mut plain = vec![0; frame.length as usize];
+    for (block, plain) in frame.blocks.iter().zip(plain.chunks_mut(frame.block_bytes)) {
+        block.decode(plain)?;
+    }
+    match frame.checksum {
+        Some(checksum) if checksum == XxHash32::oneshot(0, &plain) => Ok(plain),
+        Some(_) => Err(Fault::damaged("the LZ4 frame's content has a wrong checksum")),
+        None => Err(Fault::damaged("the LZ4 frame has no content checksum")),
+    }
+}
+
+pub(super) fn decode_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault> {
+    let frame = Frame::parse(frame, plain.len() as u64)?;
+    if frame.length != plain.len() as u64 {
+        return Err(Fault::Damaged(format!("an extent holds {} bytes, not {}", frame.length, plain.len())));
+    }
+    frame
+        .blocks
+        .iter()
+        .zip(plain.chunks_mut(frame.block_bytes))
+        .try_for_each(|(block, plain)| block.decode(plain))
+}
+
+/// Compresses short content without starting threads.
+pub(crate) struct SmallEncoder(BlockEncoder);
+
+impl Default for SmallEncoder {
+    fn default() -> SmallEncoder {
+        SmallEncoder(BlockEncoder::new())
+    }
+}
+
+impl SmallEncoder {
+    /// One frame with `plain`.
+    pub(super) fn encode(&mut self, plain: &[u8]) -> Vec<u8> {
+        let (code, block_bytes) = block_size(plain.len());
+        let mut frame = write_header(code, plain.len() as u64).to_vec();
+        for block in plain.chunks(block_bytes) {
+            self.0.append(block, &mut frame);
+        }
+        frame.extend_from_slice(&write_trailer(plain));
+        frame
+    }
+}

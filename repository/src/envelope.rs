@@ -1,0 +1,89 @@
+//! Small objects: JSON that is compressed, then encrypted. And the beginnings of large ones.
+
+use bytes::Bytes;
+use highwater_storage::{Body, Key};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{Fault, SkippableHeader, SmallEncoder, decode_small};
+use crate::crypt::{ChunkRange, MAX_HEADER_BYTES, is_encrypted, payload_start};
+use crate::digest::Plain;
+use crate::{Error, Repository, Result};
+
+/// The longest content of a small object.
+pub(crate) const MAX_SMALL_BYTES: usize = 16 << 20;
+/// The longest content of the skippable frame in front of a large object: the summary of a segment at its largest has
+/// about 1 MiB.
+pub(crate) const MAX_HEAD_BYTES: usize = 4 << 20;
+/// How many bytes of a large object are fetched at first for what stands in front. The usual summary has 1 KiB.
+const FIRST_FETCH_BYTES: u64 = 4 << 10;
+/// The same where the object may be encrypted: a header and one of age's chunks.
+const FIRST_FETCH_ENCRYPTED_BYTES: u64 = 68 << 10;
+
+impl Repository {
+    /// Makes a small object.
+    pub(crate) fn small_object<T: Serialize>(&self, content: &T) -> Result<Body> {
+        let plain = serde_json::to_vec(content).map_err(|error| Error::Codec(error.into()))?;
+        let mut encoder = SmallEncoder::new(&self.compression()).map_err(Error::Codec)?;
+        let frame = encoder.encode(&plain).map_err(Error::Codec)?;
+        let sealed_plain = Plain::of(&frame);
+        self.seal(vec![frame.into()], sealed_plain)
+    }
+
+    /// Reads a small object.
+    pub(crate) async fn read_small<T: DeserializeOwned>(&self, key: &Key) -> Result<T> {
+        let object = self.fetch(key, MAX_SMALL_BYTES as u64).await?;
+        let frame = self.unseal(key, object).await?;
+        let plain = decode_small(&frame, MAX_SMALL_BYTES).map_err(|fault| fault.of(key))?;
+        serde_json::from_slice(&plain).map_err(|error| Error::damaged(key, format!("its JSON: {error}")))
+    }
+
+    /// The beginning of an object, as stored: enough for the usual head.
+    pub(crate) async fn fetch_beginning(&self, key: &Key) -> Result<Bytes> {
+        let length = if self.encrypts() { FIRST_FETCH_ENCRYPTED_BYTES } else { FIRST_FETCH_BYTES };
+        self.fetch_range(key, 0, length).await
+    }
+
+    /// The content of the skippable frame that an object begins with. `beginning` is what has been fetched already.
+    pub(crate) async fn read_head(&self, key: &Key, beginning: Bytes) -> Result<Bytes> {
+        let start = self.plain_beginning(key, &beginning, SkippableHeader::BYTES).await?;
+        let header = SkippableHeader::read(&start, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
+        let frame = self.plain_beginning(key, &beginning, header.frame_bytes()).await?;
+        if frame.len() < header.frame_bytes() {
+            return Err(Error::damaged(key, "it ends within its first frame"));
+        }
+        Ok(frame.slice(SkippableHeader::BYTES..header.frame_bytes()))
+    }
+
+    /// At least the first `length` plain bytes of an object, or all where it has fewer.
+    async fn plain_beginning(&self, key: &Key, beginning: &Bytes, length: usize) -> Result<Bytes> {
+        if !is_encrypted(beginning) {
+            if beginning.len() >= length {
+                return Ok(beginning.clone());
+            }
+            return self.fetch_range(key, 0, length as u64).await;
+        }
+        let header = self.with_header(key, beginning).await?;
+        let payload_start = payload_start(&header).map_err(|fault| fault.of(key))?;
+        let range = ChunkRange::new(payload_start, 0..length as u64);
+        let stored = if header.len() as u64 >= range.stored.end {
+            header.slice(payload_start..range.stored.end as usize)
+        } else {
+            self.fetch_range(key, range.stored.start, range.stored.end - range.stored.start).await?
+        };
+        let identities = self.identities().await?;
+        let plain =
+            identities.open_range(header, &range, stored).map_err(|reason| self.unopened(key, reason))?;
+        Ok(plain.into())
+    }
+
+    /// The beginning of an encrypted object with the whole of its header.
+    pub(crate) async fn with_header(&self, key: &Key, beginning: &Bytes) -> Result<Bytes> {
+        match payload_start(beginning) {
+            Err(Fault::Damaged(_)) if beginning.len() < MAX_HEADER_BYTES => {
+                self.fetch_range(key, 0, MAX_HEADER_BYTES as u64).await
+            }
+            _ => Ok(beginning.clone()),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The names of all objects, and what a name found in a listing means.
+//!
+//! ```text
+//! highwater.json
+//! keys/<id>
+//! clusters/<name>/<system identifier>/cluster.json
+//!                                    /wal/<timeline>/<file>
+//!                                    /backups/<label>/started, manifest, manifest.<n>
+//!                                    /packs/<2 hex>/<id>
+//! events/<time>-<id>
+//! ```
+
+use highwater_storage::Key;
+use highwater_wal::{SegmentName, SystemId, TimelineId, WalFile};
+
+use crate::names::{ClusterName, EventId, Label, PackId};
+
+/// Where the repository describes itself.
+pub fn repository_facts() -> Key {
+    key("highwater.json".to_owned())
+}
+
+/// Where identities lie that are wrapped by a passphrase; each name begins with this.
+pub const WRAPPED_IDENTITIES: &str = "keys/";
+
+/// Where an identity wrapped by a passphrase lies: named by the first half of the digest of its public key.
+pub fn wrapped_identity(recipient: &str) -> Key {
+    let digest = crate::Digest::of(recipient.as_bytes()).to_string();
+    key(format!("{WRAPPED_IDENTITIES}{}", &digest[..32]))
+}
+
+/// What the folders of all clusters begin with.
+pub const CLUSTERS: &str = "clusters/";
+
+/// What the folders of all system identifiers of a cluster begin with.
+pub fn systems(name: &ClusterName) -> String {
+    format!("{CLUSTERS}{name}/")
+}
+
+/// What the names of all events begin with.
+pub const EVENTS: &str = "events/";
+
+/// Where an event lies. `time` is in UTC, as in `20260131T235959.123456Z`, so that names sort as events happened.
+pub fn event(time: &str, id: EventId) -> Key {
+    key(format!("{EVENTS}{time}-{id}"))
+}
+
+/// The part of the repository that belongs to one system identifier of a cluster, or to one series of snapshots:
+/// it has backups and packs of its own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Section(String);
+
+impl Section {
+    /// The part of a cluster.
+    pub fn cluster(name: &ClusterName, system: SystemId) -> Section {
+        Section(format!("{CLUSTERS}{name}/{system}"))
+    }
+
+    /// Where the cluster is described.
+    pub fn cluster_facts(&self) -> Key {
+        key(format!("{}/cluster.json", self.0))
+    }
+
+    /// Where a file of WAL lies.
+    pub fn wal(&self, file: WalFile) -> Key {
+        key(format!("{}{file}", self.wal_of(file.timeline())))
+    }
+
+    /// What the names of a timeline's files begin with.
+    pub fn wal_of(&self, timeline: TimelineId) -> String {
+        format!("{}{}/", self.wal_timelines(), timeline.hex())
+    }
+
+    /// What the names of the files of one log, 4 GiB of WAL, begin with.
+    pub fn wal_of_log(&self, timeline: TimelineId, log: u32) -> String {
+        let first = SegmentName { timeline, log, segment: 0 }.to_string();
+        format!("{}{}", self.wal_of(timeline), &first[..16])
+    }
+
+    /// What the folders of all timelines begin with.
+    pub fn wal_timelines(&self) -> String {
+        format!("{}/wal/", self.0)
+    }
+
+    /// What the folders of all backups begin with.
+    pub fn backups(&self) -> String {
+        format!("{}/backups/", self.0)
+    }
+
+    /// What says that a backup was begun.
+    pub fn started(&self, label: &Label) -> Key {
+        key(format!("{}{label}/started", self.backups()))
+    }
+
+    /// What says that a backup is complete, and what is in it.
+    pub fn manifest(&self, label: &Label) -> Key {
+        key(format!("{}{label}/manifest", self.backups()))
+    }
+
+    /// A part of a manifest that was too long for one object; numbered from 1.
+    pub fn manifest_part(&self, label: &Label, number: u32) -> Key {
+        key(format!("{}{label}/manifest.{number}", self.backups()))
+    }
+
+    /// What the names of all packs begin with.
+    pub fn packs(&self) -> String {
+        format!("{}/packs/", self.0)
+    }
+
+    /// Where a pack lies.
+    pub fn pack(&self, id: PackId) -> Key {
+        let id = id.to_string();
+        key(format!("{}{}/{id}", self.packs(), &id[..2]))
+    }
+}
+
+/// The last part of a folder's name in a listing, read as what it should be; nothing where it is something else.
+pub fn folder_name<T: std::str::FromStr>(folder: &str) -> Option<T> {
+    folder.strip_suffix('/')?.rsplit('/').next()?.parse().ok()
+}
+
+/// The timeline of a folder in a listing of [`Section::wal_timelines`].
+pub fn timeline_of_folder(folder: &str) -> Option<TimelineId> {
+    let digits: String = folder_name(folder)?;
+    let number = TimelineId::new(u32::from_str_radix(&digits, 16).ok()?)?;
+    (number.hex() == digits).then_some(number)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "every part comes from a type that holds only characters a key may have, and the longest are tested below"
+)]
+fn key(text: String) -> Key {
+    text.parse().expect("a key made of checked parts")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section() -> Section {
+        Section::cluster(&"a".repeat(64).parse().unwrap(), SystemId(u64::MAX))
+    }
+
+    #[test]
+    fn every_object_has_its_place() {
+        let section = Section::cluster(&"main".parse().unwrap(), SystemId(7));
+        let label: Label = "daily".parse().unwrap();
+        let id: PackId = "00ff00000000000000000000000000ab".parse().unwrap();
+        let table = [
+            (repository_facts(), "highwater.json"),
+            (section.cluster_facts(), "clusters/main/7/cluster.json"),
+            (
+                section.wal("0000000A0000000100000002".parse().unwrap()),
+                "clusters/main/7/wal/0000000A/0000000A0000000100000002",
+            ),
+            (
+                section.wal("0000000A0000000100000002.partial".parse().unwrap()),
+                "clusters/main/7/wal/0000000A/0000000A0000000100000002.partial",
+            ),
+            (
+                section.wal("0000000A0000000100000002.00000028.backup".parse().unwrap()),
+                "clusters/main/7/wal/0000000A/0000000A0000000100000002.00000028.backup",
+            ),
+            (
+                section.wal("0000000A.history".parse().unwrap()),
+                "clusters/main/7/wal/0000000A/0000000A.history",
+            ),
+            (section.started(&label), "clusters/main/7/backups/daily/started"),
+            (section.manifest(&label), "clusters/main/7/backups/daily/manifest"),
+            (section.manifest_part(&label, 12), "clusters/main/7/backups/daily/manifest.12"),
+            (section.pack(id), "clusters/main/7/packs/00/00ff00000000000000000000000000ab"),
+        ];
+        for (key, text) in table {
+            assert_eq!(key.as_str(), text);
+        }
+        let timeline = TimelineId::new(10).unwrap();
+        assert_eq!(section.wal_of_log(timeline, 1), "clusters/main/7/wal/0000000A/0000000A00000001");
+    }
+
+    #[test]
+    fn the_longest_names_still_make_keys() {
+        let long: Label = "b".repeat(64).parse().unwrap();
+        let file: WalFile = "FFFFFFFFFFFFFFFFFFFFFFFF.FFFFFFFF.backup".parse().unwrap();
+        section().wal(file);
+        section().manifest_part(&long, u32::MAX);
+        section().pack(PackId::random());
+        section().cluster_facts();
+        wrapped_identity("age1");
+        event("20260131T235959.123456Z", EventId::random());
+    }
+
+    #[test]
+    fn folders_in_listings_are_read_back_and_strange_ones_passed_over() {
+        assert_eq!(folder_name::<ClusterName>("clusters/main/").unwrap().as_str(), "main");
+        assert_eq!(folder_name::<SystemId>("clusters/main/77/"), Some(SystemId(77)));
+        assert_eq!(folder_name::<SystemId>("clusters/main/x/"), None);
+        assert_eq!(timeline_of_folder("x/wal/0000000A/"), TimelineId::new(10));
+        for strange in
+            ["x/wal/0000000a/", "x/wal/A/", "x/wal/00000000/", "x/wal/+0000001/", "x/wal/0000000A", "/"]
+        {
+            assert_eq!(timeline_of_folder(strange), None, "{strange}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A repository: a store, and how objects are made for it and read from it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use highwater_storage::{Body, ErrorKind, Key, Put, Store};
+use highwater_wal::SystemId;
+use tokio::sync::OnceCell;
+
+use crate::cluster::ClusterRepository;
+use crate::codec::Compression;
+use crate::config::{RepositoryConfig, Secret};
+use crate::crypt::{Identities, Recipients, Unopened, is_encrypted, unwrap_identity};
+use crate::digest::Plain;
+use crate::error::Different;
+use crate::facts::RepositoryFacts;
+use crate::keys;
+use crate::names::ClusterName;
+use crate::{Error, Result};
+
+/// Pages of a listing that are read at most: a listing of more is cut off with an error rather than read for ever.
+const MAX_PAGES: usize = 100_000;
+/// A wrapped identity is never longer.
+const MAX_WRAPPED_BYTES: u64 = 64 << 10;
+/// As many wrapped identities are tried with the passphrase, each of which takes about a second.
+const MAX_WRAPPED_IDENTITIES: usize = 16;
+
+/// A repository. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Repository(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    config: RepositoryConfig,
+    recipients: Option<Recipients>,
+    /// Read from the identity file or unwrapped when the first encrypted object is met: who only archives need not be
+    /// allowed to read the file.
+    identities: OnceCell<Identities>,
+}
+
+impl Repository {
+    /// Connects to the repository of these settings and sees that its format is known.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`] where there is none, [`Error::NewerFormat`], and those of the store.
+    pub async fn open(config: &RepositoryConfig) -> Result<Repository> {
+        let repository = Repository::connect(config)?;
+        repository.facts().await?;
+        Ok(repository)
+    }
+
+    /// The same without asking the store anything, for those who have to be quick: they call [`Repository::facts`]
+    /// while they do something else.
+    pub fn connect(config: &RepositoryConfig) -> Result<Repository> {
+        Repository::with_store(highwater_storage::open(&config.store)?, config)
+    }
+
+    /// A repository on a store that is open already.
+    pub fn with_store(store: Arc<dyn Store>, config: &RepositoryConfig) -> Result<Repository> {
+        let recipients = Recipients::parse(&config.encrypt_to).map_err(|text| Error::Config {
+            place: config.label(),
+            message: format!("encrypt-to: \"{text}\" is no public key"),
+            hint: "a public key begins with age1; highwater init and age-keygen -y print it".to_owned(),
+        })?;
+        let identities = OnceCell::new();
+        Ok(Repository(Arc::new(Inner { store, config: config.clone(), recipients, identities })))
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// The settings it was made with.
+    pub fn config(&self) -> &RepositoryConfig {
+        &self.0.config
+    }
+
+    /// Where it is, for messages; without secrets.
+    pub fn url(&self) -> String {
+        self.0.store.url()
+    }
+
+    /// How new objects are compressed.
+    pub fn compression(&self) -> Compression {
+        self.0.config.compression()
+    }
+
+    /// Whether new objects are encrypted.
+    pub fn encrypts(&self) -> bool {
+        self.0.recipients.is_some()
+    }
+
+    /// What the repository says about itself.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub async fn facts(&self) -> Result<RepositoryFacts> {
+        RepositoryFacts::read(self).await
+    }
+
+    /// The part that belongs to one system identifier of a cluster; nothing is read yet.
+    pub fn cluster(&self, name: &ClusterName, system_id: SystemId) -> ClusterRepository {
+        ClusterRepository::new(self.clone(), name.clone(), system_id)
+    }
+
+    /// The names of all clusters.
+    pub async fn clusters(&self) -> Result<Vec<ClusterName>> {
+        Ok(self
+            .folders(keys::CLUSTERS)
+            .await?
+            .iter()
+            .filter_map(|folder| keys::folder_name(folder))
+            .collect())
+    }
+
+    /// The system identifiers that a cluster has had, in no order that means anything: `cluster.json` says when each
+    /// came.
+    pub async fn systems(&self, name: &ClusterName) -> Result<Vec<SystemId>> {
+        let folders = self.folders(&keys::systems(name)).await?;
+        Ok(folders.iter().filter_map(|folder| keys::folder_name(folder)).collect())
+    }
+
+    /// All folders directly below `prefix`.
+    pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut folders = Vec::new();
+        let mut after = None;
+        for _ in 0..MAX_PAGES {
+            let page = self.store().list(prefix, after.as_deref(), true).await?;
+            folders.extend(page.folders);
+            after = page.next;
+            if after.is_none() {
+                return Ok(folders);
+            }
+        }
+        Err(Error::Refused {
+            what: format!("{}/{prefix}", self.url()),
+            reason: "the listing does not end".to_owned(),
+            hint: "see what fills this part of the store",
+        })
+    }
+
+    /// Puts an object that no other writer would name so, and makes sure that it is this one.
+    pub(crate) async fn put_own(&self, key: &Key, body: &Body) -> Result<()> {
+        if self.store().put_if_absent(key, body).await? == Put::Created {
+            return Ok(());
+        }
+        // Perhaps an earlier try of this very put, whose answer was lost.
+        let there = self.fetch(key, body.len()).await?;
+        if same(body, &there) {
+            return Ok(());
+        }
+        Err(Error::Different(Box::new(Different {
+            key: key.to_string(),
+            here: Plain::of(&body.to_bytes()),
+            there: Plain::of(&there),
+            archived: None,
+            hint: "two programs chose the same name: run the command again",
+        })))
+    }
+
+    /// The whole object, of at most `limit` bytes.
+    pub(crate) async fn fetch(&self, key: &Key, limit: u64) -> Result<Bytes> {
+        let object = self.fetch_range(key, 0, limit.saturating_add(1)).await?;
+        if object.len() as u64 > limit {
+            return Err(Error::damaged(key, format!("it has more than the {limit} bytes that it can have")));
+        }
+        Ok(object)
+    }
+
+    /// `length` bytes from `start`, fewer where the object ends before.
+    pub(crate) async fn fetch_range(&self, key: &Key, start: u64, length: u64) -> Result<Bytes> {
+        self.store().get_range(key, start..start.saturating_add(length)).await.map_err(|error| {
+            match error.kind {
+                ErrorKind::Invalid => Error::damaged(key, format!("it ends before byte {start}")),
+                _ => Error::Store(error),
+            }
+        })
+    }
+
+    /// Makes an object of compressed pieces: encrypts them where that is wanted. `plain` goes into the header.
+    pub(crate) fn seal(&self, pieces: Vec<Bytes>, plain: Plain) -> Result<Body> {
+        let pieces = match &self.0.recipients {
+            Some(recipients) => recipients.seal(pieces, plain).map_err(Error::Codec)?,
+            None => pieces,
+        };
+        Ok(pieces.into_iter().collect())
+    }
+
+    /// The public keys to whom new objects are encrypted.
+    pub(crate) fn recipients(&self) -> Vec<String> {
+        self.0.recipients.as_ref().map(Recipients::texts).unwrap_or_default()
+    }
+
+    /// The compressed content of an object: decrypted where it is encrypted.
+    pub(crate) async fn unseal(&self, key: &Key, object: Bytes) -> Result<Bytes> {
+        if !is_encrypted(&object) {
+            return Ok(object);
+        }
+        let identities = self.identities().await?;
+        identities.open(&object).map(Bytes::from).map_err(|reason| self.unopened(key, reason))
+    }
+
+    /// The error for an object that could not be opened.
+    pub(crate) fn unopened(&self, key: &Key, reason: Unopened) -> Error {
+        match reason {
+            Unopened::Fault(fault) => fault.of(key),
+            Unopened::NoIdentity => Error::Locked {
+                key: key.to_string(),
+                hint: match &self.0.config {
+                    RepositoryConfig {
+                        identity_file: None, passphrase: None, passphrase_file: None, ..
+                    } => "set identity-file or passphrase-file in [repository]",
+                    _ => "it was encrypted to another key: add that key's identity to the identity file",
+                },
+            },
+        }
+    }
+
+    /// The private keys at hand.
+    pub(crate) async fn identities(&self) -> Result<&Identities> {
+        self.0.identities.get_or_try_init(|| self.load_identities()).await
+    }
+
+    async fn load_identities(&self) -> Result<Identities> {
+        if let Some(path) = &self.0.config.identity_file {
+            let failed = |message: String| Error::File {
+                path: path.display().to_string(),
+                message,
+                hint: "identity-file names a file with a line AGE-SECRET-KEY-1… that this user may read",
+            };
+            let text = crate::config::read_small(path).map_err(|error| failed(error.to_string()))?;
+            return Identities::parse(&text).map_err(|line| failed(format!("line {line} is no private key")));
+        }
+        match self.0.config.passphrase()? {
+            Some(passphrase) => self.unwrap_identities(&passphrase).await,
+            None => Ok(Identities::default()),
+        }
+    }
+
+    /// The identity in the repository that the passphrase opens.
+    async fn unwrap_identities(&self, passphrase: &Secret) -> Result<Identities> {
+        let listing = self.store().list(keys::WRAPPED_IDENTITIES, None, false).await?;
+        let mut candidates: Vec<Key> = listing.entries.into_iter().map(|entry| entry.key).collect();
+        // The one that belongs to the recipients here first, since each try takes a second.
+        let ours: Vec<Key> = self.recipients().iter().map(|text| keys::wrapped_identity(text)).collect();
+        candidates.sort_by_key(|key| !ours.contains(key));
+        for key in candidates.into_iter().take(MAX_WRAPPED_IDENTITIES) {
+            let wrapped = self.fetch(&key, MAX_WRAPPED_BYTES).await?;
+            match unwrap_identity(&wrapped, passphrase) {
+                Ok(text) => {
+                    return Identities::parse(text.expose())
+                        .map_err(|line| Error::damaged(&key, format!("line {line} is no private key")));
+                }
+                Err(Unopened::NoIdentity) => {}
+                Err(Unopened::Fault(fault)) => return Err(fault.of(&key)),
+            }
+        }
+        Err(Error::Locked {
+            key: format!("{}/{}", self.url(), keys::WRAPPED_IDENTITIES),
+            hint: "the passphrase opens none of the keys there: compare it, or set identity-file",
+        })
+    }
+}
+
+fn same(body: &Body, object: &[u8]) -> bool {
+    let mut rest = object;
+    body.pieces().iter().all(|piece| match rest.strip_prefix(piece.as_ref()) {
+        Some(tail) => {
+            rest = tail;
+            true
+        }
+        None => false,
+    }) && rest.is_empty()
+}
