@@ -115,7 +115,7 @@ pub fn check_segment(
         }
         Ok(()) => {}
         // A fault in the very first page header is a wrong file, whatever its kind.
-        Err(fault) if fault.0 < needed || (walker.timeline() == 0) => {
+        Err(fault) if fault.0 <= start || fault.0 < needed => {
             return Err(refuse(or_end_of_wal(fault, start, bytes, needed)));
         }
         Err(_) => {}
@@ -195,3 +195,7 @@ fn or_end_of_wal((lsn, reason): Fault, start: Lsn, bytes: &[u8], needed: Lsn) ->
         _ => (lsn, reason),
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

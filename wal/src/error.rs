@@ -25,6 +25,9 @@ pub enum Error {
         "\"{0}\" is not the name of a file in pg_wal that is archived; hint: a segment is named like 00000001000000000000002A, a history like 00000002.history"
     )]
     WalFile(String),
+    /// Not a time.
+    #[error("\"{0}\" is not a time; hint: it is written as in 2024-12-31T23:59:59.123456Z")]
+    Timestamp(String),
     /// A line of a timeline history file that PostgreSQL would refuse too.
     #[error(
         "history of timeline {timeline}, line {line}: {expected}, found \"{text}\"; hint: compare the file with the one in the archive or on another server of the cluster"

@@ -16,6 +16,8 @@ mod records;
 mod refusal;
 mod segment;
 mod summary;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 mod walker;
 

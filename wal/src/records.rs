@@ -304,3 +304,7 @@ impl<B: AsRef<[u8]>> Iterator for Records<B> {
         Some(Err(refusal))
     }
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

@@ -157,3 +157,60 @@ impl<'de> Deserialize<'de> for SegmentName {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemId;
+    use proptest::prelude::*;
+
+    #[test]
+    fn segments_have_a_power_of_two_of_bytes() {
+        for bytes in [0, 1, 1 << 19, (1 << 20) + 1, 3 << 20, 1 << 31, u64::MAX] {
+            assert_eq!(SegmentSize::new(bytes), Err(Error::SegmentSize(bytes)));
+            assert!(serde_json::from_str::<SegmentSize>(&bytes.to_string()).is_err());
+        }
+        for shift in 20..=30 {
+            let size = SegmentSize::new(1 << shift).unwrap();
+            assert_eq!(size.segments_per_log() * size.bytes(), 1 << 32);
+            assert_eq!(serde_json::to_string(&size).unwrap(), (1_u64 << shift).to_string());
+        }
+    }
+
+    #[test]
+    fn the_last_byte_decides_where_wal_ends() {
+        let size = SegmentSize::DEFAULT;
+        let name = |lsn| SegmentName::ending_at(TimelineId::FIRST, Lsn(lsn), size).to_string();
+        assert_eq!(name(0x200_0000), "000000010000000000000001");
+        assert_eq!(name(0x200_0001), "000000010000000000000002");
+    }
+
+    proptest! {
+        #[test]
+        fn names_and_numbers_agree(shift in 20u32..=30, timeline in 1u32.., lsn: u64) {
+            let size = SegmentSize::new(1 << shift).unwrap();
+            let timeline = TimelineId::new(timeline).unwrap();
+            let name = SegmentName::containing(timeline, Lsn(lsn), size);
+            prop_assert!(name.fits(size));
+            prop_assert!(name.start(size) <= Lsn(lsn));
+            prop_assert!(lsn - name.start(size).0 < size.bytes());
+            prop_assert_eq!(SegmentName::from_number(timeline, name.number(size), size), name);
+            prop_assert_eq!(name.to_string().parse::<SegmentName>().unwrap(), name);
+            let last = name.number(size) == u64::MAX >> shift;
+            prop_assert!(last || name.next(size).start(size) == name.end(size));
+        }
+
+        #[test]
+        fn parsing_a_name_never_panics(text in ".{0,26}") {
+            let _ = text.parse::<SegmentName>();
+            let _ = text.parse::<Lsn>();
+            let _ = text.parse::<TimelineId>();
+            let _ = text.parse::<SystemId>();
+        }
+
+        #[test]
+        fn lsns_are_read_back(lsn: u64) {
+            prop_assert_eq!(Lsn(lsn).to_string().parse::<Lsn>().unwrap(), Lsn(lsn));
+        }
+    }
+}

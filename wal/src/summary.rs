@@ -322,3 +322,54 @@ fn push<T>(list: &mut Vec<T>, left_out: &mut u64, item: T) {
         *left_out += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{SYSTEM, mib, tli};
+
+    fn summary() -> Summary {
+        let name = SegmentName { timeline: tli(2), log: 1, segment: 0x2A };
+        let mut summary = Summary::new(name, mib(), SYSTEM, PgVersion::V17.page_magic(), 12);
+        let time = Timestamp(i64::MAX);
+        summary.note(Lsn(99), Lsn(120), 5, Kind::RestorePoint { time, name: "Zurück \"\\\n".to_owned() });
+        summary.count(Lsn(99), Lsn(120));
+        summary
+    }
+
+    #[test]
+    fn a_summary_is_read_back() {
+        let json = serde_json::to_string(&summary()).unwrap();
+        assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), summary());
+        assert!(json.contains(r#""pg_version":17"#) && json.contains(r#""first_record":"0/63""#), "{json}");
+        assert!(
+            json.contains(r#""system_id":"7000000000000000001""#),
+            "numbers this large lose digits: {json}"
+        );
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_kept() {
+        let mut value = serde_json::to_value(summary()).unwrap();
+        value["version"] = 2.into();
+        value["pg_version"] = 21.into();
+        value["hue"] = serde_json::json!({"of": ["sea"]});
+        let read: Summary = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!((read.version, read.pg_version, read.records), (2, None, 1));
+        assert_eq!(serde_json::to_value(&read).unwrap()["hue"], value["hue"]);
+    }
+
+    #[test]
+    fn coverage_needs_the_end_a_switch_or_a_record_that_runs_on() {
+        let mut summary = summary();
+        assert!(!summary.is_covered());
+        summary.end = Some(summary.start + mib().bytes());
+        assert!(summary.is_covered());
+        summary.end = None;
+        summary.switch = Some(Lsn(3));
+        assert!(summary.is_covered());
+        summary.switch = None;
+        summary.unfinished = Some(Unfinished { lsn: None, remaining: 1 });
+        assert!(summary.is_covered());
+    }
+}

@@ -1,0 +1,521 @@
+//! R4, rule by rule, on WAL made for it.
+
+use super::*;
+use crate::kind::xlog;
+use crate::record::RelationFile;
+use crate::testing::{PAGE, SYSTEM, Wal, mib, relation_file, tli, with_main};
+use crate::{PgVersion, Timestamp};
+use proptest::prelude::*;
+
+fn check(name: SegmentName, bytes: &[u8], kind: SegmentKind) -> Result<Summary, Refusal> {
+    check_segment(name, mib(), Some(SYSTEM), bytes, Check::Full, kind)
+}
+
+/// A segment of many records, some across pages, ended by a switch.
+fn switched() -> Wal {
+    let mut wal = Wal::new();
+    for round in 0..200 {
+        wal.filler(40 + round * 37 % 3000);
+        wal.commit(1000 + round as u32, 1_000_000 - round as i64);
+        wal.abort(2000 + round as u32, 2_000_000);
+    }
+    wal.filler(5 * PAGE);
+    wal.switch();
+    wal
+}
+
+fn reason(result: Result<Summary, Refusal>) -> (u64, Reason) {
+    let refusal = result.unwrap_err();
+    assert!(refusal.to_string().contains("hint: "), "{refusal}");
+    assert!(refusal.to_string().contains(&format!("offset {}", refusal.offset)), "{refusal}");
+    assert_eq!(refusal.lsn.0 % mib().bytes(), refusal.offset);
+    (refusal.offset, refusal.reason)
+}
+
+#[test]
+fn r04_the_summary_tells_what_is_in_the_segment() {
+    let wal = switched();
+    let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+    assert_eq!((summary.records, summary.commits, summary.aborts), (602, 200, 200));
+    assert_eq!(summary.first_record, Some(wal.start + 40));
+    assert_eq!(summary.switch, summary.last_record);
+    assert_eq!(summary.end, Some(wal.start + (1 << 20)));
+    let (first, last) = (summary.first_commit.unwrap(), summary.last_commit.unwrap());
+    assert_eq!(
+        (first.xid, first.time, last.xid, last.time),
+        (1000, Timestamp(1_000_000), 1199, Timestamp(999_801))
+    );
+    assert_eq!((summary.min_time, summary.max_time), (Some(Timestamp(999_801)), Some(Timestamp(2_000_000))));
+    assert_eq!((summary.min_xid, summary.max_xid), (Some(1000), Some(2199)));
+    assert_eq!((summary.continued, summary.unfinished, summary.left_out), (0, None, 0));
+    assert!(summary.is_covered());
+}
+
+#[test]
+fn r04_every_version_is_known_by_its_magic() {
+    for version in PgVersion::ALL {
+        let mut wal = Wal { version, ..Wal::new() };
+        wal.commit(1, 2);
+        wal.switch();
+        let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+        assert_eq!((summary.pg_version, summary.page_magic), (Some(version), version.page_magic()));
+    }
+}
+
+#[test]
+fn r04_every_fact_lands_in_its_list() {
+    let mut wal = Wal::new();
+    let (redo, file) = (wal.start, RelationFile { tablespace: 1663, database: 5, relation: 16_400 });
+    let mut checkpoint = Vec::new();
+    checkpoint.extend_from_slice(&redo.0.to_le_bytes());
+    checkpoint.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
+    checkpoint.extend_from_slice(&[0xEE; 48]);
+    checkpoint.extend_from_slice(&946_684_801_i64.to_le_bytes());
+    checkpoint.extend_from_slice(&[0; 16]);
+    let online = wal.record(rmgr::XLOG, xlog::CHECKPOINT_ONLINE, 0, &checkpoint);
+    let mut name = [0; 72];
+    name[..8].copy_from_slice(&77_i64.to_le_bytes());
+    name[8..13].copy_from_slice("avant".as_bytes());
+    let named = wal.record(rmgr::XLOG, xlog::RESTORE_POINT, 0, &name);
+    let named_end = wal.position();
+    let recovered = wal.end_of_recovery(1, 1);
+    let mut commit = 88_i64.to_le_bytes().to_vec();
+    commit.extend_from_slice(&0x4_u32.to_le_bytes());
+    commit.extend_from_slice(&1_u32.to_le_bytes());
+    commit.extend_from_slice(&relation_file(file));
+    let dropped = wal.record(rmgr::TRANSACTION, 0x80, 44, &commit);
+    let cut = [&0_u32.to_le_bytes()[..], &relation_file(file), &1_u32.to_le_bytes()].concat();
+    let truncated = wal.record(rmgr::STORAGE, 0x20, 45, &cut);
+    let shorter = [&9_u32.to_le_bytes()[..], &relation_file(file), &1_u32.to_le_bytes()].concat();
+    wal.record(rmgr::STORAGE, 0x20, 45, &shorter);
+    wal.switch();
+    let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+    assert_eq!(summary.checkpoints.len(), 1);
+    let point = summary.checkpoints[0];
+    assert_eq!(
+        (point.lsn, point.redo, point.time, point.shutdown),
+        (online, redo, Timestamp(1_000_000), false)
+    );
+    let point = &summary.restore_points[0];
+    assert_eq!(
+        (point.lsn, point.end, point.time, &point.name[..]),
+        (named, named_end, Timestamp(77), "avant")
+    );
+    assert_eq!(summary.end_of_recovery[0].lsn, recovered);
+    let drops: Vec<_> = summary.dropped.iter().map(|d| (d.lsn, d.xid, d.relation, d.truncated)).collect();
+    assert_eq!(drops, [(dropped, 44, 16_400, false), (truncated, 45, 16_400, true)]);
+}
+
+#[test]
+fn r04_lists_are_bounded_and_say_so() {
+    let mut wal = Wal::new();
+    for number in 0..1100_u32 {
+        let name = [&0_i64.to_le_bytes()[..], &number.to_le_bytes(), &[0; 60]].concat();
+        wal.record(rmgr::XLOG, xlog::RESTORE_POINT, 0, &name);
+    }
+    wal.switch();
+    let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+    assert_eq!((summary.restore_points.len(), summary.left_out), (crate::MAX_LISTED, 1100 - 1024));
+}
+
+#[test]
+fn r04_a_file_of_another_length_or_name_or_cluster_is_refused() {
+    let wal = switched();
+    let name = wal.name();
+    let complete = SegmentKind::Complete;
+    for length in [0, 1, 24, 39, 40, PAGE, (1 << 20) - 1] {
+        let found = reason(check(name, &wal.bytes[..length], complete));
+        assert_eq!(found, (0, Reason::Length { found: length as u64, expected: 1 << 20 }));
+    }
+    let longer = [&wal.bytes[..], &[0]].concat();
+    assert!(matches!(reason(check(name, &longer, complete)), (0, Reason::Length { .. })));
+    let found = reason(check(name.next(mib()), &wal.bytes, complete));
+    assert_eq!(found, (0, Reason::PageAddress { found: wal.start }));
+    let found = reason(check(name.on(tli(2)), &wal.bytes, complete));
+    assert_eq!(found, (0, Reason::OtherTimeline { found: 1, named: tli(2) }));
+    let mut second = Wal { timeline: tli(2), ..Wal::new() };
+    second.switch();
+    let found = reason(check(name, &second.bytes, complete));
+    assert_eq!(found, (0, Reason::Timeline { found: 2, named: tli(1) }));
+    let other = check_segment(name, mib(), Some(SystemId(5)), &wal.bytes, Check::Full, complete);
+    assert_eq!(reason(other), (0, Reason::SystemId { found: SYSTEM, expected: SystemId(5) }));
+    let beyond = SegmentName { segment: 4096, ..name };
+    assert!(matches!(reason(check(beyond, &wal.bytes, complete)), (0, Reason::Name(_))));
+    let two = SegmentSize::new(2 << 20).unwrap();
+    let doubled = [&wal.bytes[..], &wal.bytes].concat();
+    let name = SegmentName::containing(tli(1), Lsn(2 << 20), two);
+    assert!(check_segment(name, two, None, &doubled, Check::Full, complete).is_err());
+}
+
+#[test]
+fn r04_a_changed_byte_in_a_record_is_refused_with_its_offset() {
+    let mut wal = Wal::new();
+    wal.commit(1, 1);
+    let small = wal.filler(100);
+    let large = wal.filler(3 * PAGE);
+    wal.switch();
+    let offset = |lsn: Lsn| lsn.bytes_since(wal.start) as usize;
+    for (record, length) in [(small, 100), (large, 2 * PAGE)] {
+        for at in (offset(record)..offset(record) + length).step_by(13) {
+            let mut bytes = wal.bytes.clone();
+            if (20..24).contains(&(at % PAGE)) {
+                // The padding of a page header means nothing.
+                continue;
+            }
+            bytes[at] ^= 0x10;
+            let (found, reason) = reason(check(wal.name(), &bytes, SegmentKind::Complete));
+            // A changed length shows on the next page only, which then names the record.
+            let named = matches!(reason, Reason::Continuation { record: lsn, .. } if lsn == record);
+            let page = (at - at % PAGE) as u64;
+            assert!(
+                named || found == offset(record) as u64 || found == page,
+                "byte {at}: {reason} at {found}"
+            );
+        }
+    }
+}
+
+#[test]
+fn r04_a_changed_field_of_any_page_header_is_refused() {
+    let wal = switched();
+    let used = wal.bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    for page in 0..=used / PAGE {
+        let fields: &[usize] = if page == 0 { &[0, 2, 4, 8, 16, 24, 32, 36] } else { &[0, 2, 4, 8, 16] };
+        for at in fields {
+            let mut bytes = wal.bytes.clone();
+            // The third flag means nothing; every other bit of these bytes does.
+            for bit in [0, 1, 3, 5, 7] {
+                bytes[page * PAGE + at] ^= 1 << bit;
+                let result = check(wal.name(), &bytes, SegmentKind::Complete);
+                assert!(result.is_err(), "page {page}, byte {at}, bit {bit}");
+                bytes[page * PAGE + at] ^= 1 << bit;
+            }
+        }
+    }
+}
+
+#[test]
+fn r04_records_that_run_over_the_borders_are_passed_over() {
+    let mut wal = Wal::new();
+    wal.fill_up_to(64);
+    let crossing = wal.filler(1000);
+    let commit = wal.commit(5, 6);
+    wal.fill_up_to(200);
+    let long = wal.filler((1 << 20) + 5000);
+    let behind = wal.commit(7, 8);
+    wal.switch();
+    let segments = wal.segments();
+    let kind = SegmentKind::Complete;
+    let summaries: Vec<_> = segments.iter().map(|(name, bytes)| check(*name, bytes, kind).unwrap()).collect();
+    let [first, second, third, fourth] = &summaries[..] else { panic!("{summaries:?}") };
+    assert_eq!(first.unfinished, Some(Unfinished { lsn: Some(crossing), remaining: 1000 - 64 }));
+    assert_eq!((second.continued, second.first_commit.unwrap().lsn), (1000 - 64, commit));
+    assert_eq!(second.unfinished.unwrap().lsn, Some(long));
+    assert_eq!((third.records, third.first_record, third.end), (0, None, None));
+    assert_eq!(third.continued, second.unfinished.unwrap().remaining);
+    assert_eq!(third.unfinished, Some(Unfinished { lsn: None, remaining: fourth.continued }));
+    assert_eq!(fourth.last_commit.unwrap().lsn, behind);
+    assert!(summaries.iter().all(Summary::is_covered));
+}
+
+#[test]
+fn r04_a_record_may_end_exactly_with_the_segment() {
+    let mut wal = Wal::new();
+    wal.fill_up_to(104);
+    wal.filler(100);
+    assert_eq!(wal.bytes.len(), 1 << 20);
+    let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+    assert_eq!((summary.end, summary.unfinished), (Some(wal.start + (1 << 20)), None));
+    assert!(summary.is_covered());
+}
+
+#[test]
+fn r04_whatever_follows_a_switch_is_taken() {
+    let mut wal = Wal::new();
+    wal.commit(1, 2);
+    let switch = wal.switch();
+    let behind = switch.bytes_since(wal.start) as usize + 24;
+    wal.bytes[behind + PAGE..].fill(0xA5);
+    let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+    assert_eq!((summary.switch, summary.records), (Some(switch), 2));
+}
+
+#[test]
+fn r04_a_switch_record_may_begin_in_the_segment_before() {
+    for room in [8, 16] {
+        let mut wal = Wal::new();
+        wal.fill_up_to(room);
+        let switch = wal.switch();
+        let segments = wal.segments();
+        assert_eq!(segments.len(), 2);
+        let first = check(segments[0].0, segments[0].1, SegmentKind::Complete).unwrap();
+        assert_eq!(first.unfinished, Some(Unfinished { lsn: Some(switch), remaining: 24 - room as u32 }));
+        let second = check(segments[1].0, segments[1].1, SegmentKind::Complete).unwrap();
+        assert_eq!((second.switch, second.records, second.is_covered()), (Some(switch), 0, true));
+        let mut damaged = segments[1].1.to_vec();
+        damaged[100] = 1;
+        assert!(check(segments[1].0, &damaged, SegmentKind::Complete).is_err(), "not a switch: WAL goes on");
+    }
+}
+
+#[test]
+fn r04_a_record_cut_off_by_a_crash_and_overwritten_is_taken() {
+    let mut wal = Wal::new();
+    let last = wal.commit(1, 2);
+    let cut = wal.filler(4 * PAGE);
+    let overwrite = wal.overwrite(2, cut, last);
+    wal.commit(3, 4);
+    wal.switch();
+    let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+    assert_eq!((summary.overwritten[0].lsn, summary.overwritten[0].record), (overwrite, cut));
+    assert_eq!((summary.commits, summary.records), (2, 4));
+    // The page of the record that was cut off may hold anything, its own page header aside.
+    let mut torn = wal.bytes.clone();
+    torn[PAGE + 24..2 * PAGE].fill(0x5A);
+    assert_eq!(check(wal.name(), &torn, SegmentKind::Complete).unwrap(), summary);
+}
+
+#[test]
+fn r04_an_overwritten_record_may_begin_in_the_segment_before() {
+    let mut wal = Wal::new();
+    let last = wal.commit(1, 2);
+    wal.fill_up_to(1000);
+    let last = wal.last.max(last);
+    let cut = wal.filler(4 * PAGE);
+    wal.overwrite(128, cut, last);
+    wal.switch();
+    for (name, bytes) in wal.segments() {
+        let summary = check(name, bytes, SegmentKind::Complete).unwrap();
+        assert!(summary.is_covered());
+        assert_eq!(summary.overwritten.len(), usize::from(name != wal.name()));
+    }
+}
+
+#[test]
+fn r04_an_overwrite_that_recovery_would_refuse_is_refused() {
+    let wal = |named: fn(Lsn) -> Lsn| {
+        let mut wal = Wal::new();
+        let last = wal.commit(1, 2);
+        let cut = wal.filler(4 * PAGE);
+        wal.overwrite(2, named(cut), last);
+        wal.switch();
+        wal
+    };
+    let good = wal(|cut| cut);
+    assert!(check(good.name(), &good.bytes, SegmentKind::Complete).is_ok());
+    let other = wal(|cut| cut + 8);
+    assert_eq!(reason(check(other.name(), &other.bytes, SegmentKind::Complete)).1, Reason::Overwrite);
+    let mut unflagged = good.bytes.clone();
+    unflagged[2 * PAGE + 2] = 0;
+    assert!(check(good.name(), &unflagged, SegmentKind::Complete).is_err());
+    let mut flagged = switched();
+    flagged.bytes[2] |= 0x08;
+    assert!(check(flagged.name(), &flagged.bytes, SegmentKind::Complete).is_err());
+}
+
+#[test]
+fn r04_a_complete_segment_that_ends_in_zeros_is_refused() {
+    let mut wal = Wal::new();
+    wal.commit(1, 2);
+    wal.filler(3 * PAGE);
+    let end = wal.position();
+    wal.zeros();
+    let refused = reason(check(wal.name(), &wal.bytes, SegmentKind::Complete));
+    let missing = (1 << 20) - end.bytes_since(wal.start);
+    assert_eq!(refused, (end.bytes_since(wal.start), Reason::Ends { missing }));
+    // The same where the last page was never written.
+    let mut lost = switched();
+    lost.bytes[10 * PAGE..].fill(0);
+    assert!(matches!(reason(check(lost.name(), &lost.bytes, SegmentKind::Complete)).1, Reason::Ends { .. }));
+    // A later timeline's history says that this one ended there.
+    let kind = SegmentKind::Ended(end);
+    assert_eq!(check(wal.name(), &wal.bytes, kind).unwrap().end, Some(end));
+    assert!(!check(wal.name(), &wal.bytes, kind).unwrap().is_covered());
+    assert!(check(wal.name(), &wal.bytes, SegmentKind::Ended(Lsn(8))).is_ok());
+    let later = SegmentKind::Ended(end + 8);
+    assert_eq!(reason(check(wal.name(), &wal.bytes, later)).1, Reason::Ends { missing: 8 });
+}
+
+#[test]
+fn r04_a_partial_file_may_have_old_bytes_behind_its_end() {
+    let mut wal = Wal::new();
+    let commit = wal.commit(1, 2);
+    let end = wal.position();
+    wal.zeros();
+    for old in [0, 0xA5] {
+        wal.bytes[end.bytes_since(wal.start) as usize..].fill(old);
+        let summary = check(wal.name(), &wal.bytes, SegmentKind::Partial).unwrap();
+        assert_eq!((summary.last_commit.unwrap().lsn, summary.end), (commit, Some(end)));
+        assert!(!summary.is_covered());
+    }
+    let other = wal.name().next(mib());
+    assert!(check(other, &wal.bytes, SegmentKind::Partial).is_err(), "its first page must be right");
+    wal.bytes[16] = 3;
+    assert!(check(wal.name(), &wal.bytes, SegmentKind::Partial).is_err());
+}
+
+#[test]
+fn r04_a_new_timeline_begins_with_a_copy_of_the_old_one() {
+    let mut wal = Wal::new();
+    wal.commit(1, 2);
+    wal.filler(5 * PAGE);
+    wal.timeline = tli(3);
+    wal.end_of_recovery(3, 1);
+    wal.filler(5 * PAGE);
+    wal.switch();
+    let name = wal.name();
+    assert_eq!(check(name, &wal.bytes, SegmentKind::Complete).unwrap().end_of_recovery.len(), 1);
+    let lower = reason(check(name.on(tli(2)), &wal.bytes, SegmentKind::Complete));
+    assert!(matches!(lower.1, Reason::Timeline { found: 3, .. }));
+    let mut back = wal.bytes.clone();
+    back[9 * PAGE + 4] = 2;
+    assert_eq!(
+        reason(check(name, &back, SegmentKind::Complete)),
+        (9 * PAGE as u64, Reason::TimelineGoesBack { found: 2, before: 3 })
+    );
+}
+
+#[test]
+fn r04_a_timeline_may_begin_on_the_last_page() {
+    // The end of recovery lies on the last page, runs over its end, or has no whole header there.
+    for room in [64, 40, 16, 8] {
+        let mut wal = Wal::new();
+        wal.fill_up_to(room);
+        wal.end_of_recovery(2, 1);
+        wal.filler(1000);
+        let name = wal.name().on(tli(2));
+        assert!(
+            check(name, &wal.bytes[..1 << 20], SegmentKind::Complete).is_ok(),
+            "{room} bytes before the end"
+        );
+    }
+    let mut wal = Wal::new();
+    wal.fill_up_to(64);
+    wal.filler(1000);
+    wal.bytes.truncate(1 << 20);
+    let named = check(wal.name().on(tli(2)), &wal.bytes, SegmentKind::Complete);
+    assert_eq!(reason(named).1, Reason::OtherTimeline { found: 1, named: tli(2) });
+}
+
+#[test]
+fn r04_a_lower_check_takes_what_cannot_be_read() {
+    let lower = |wal: &Wal, bytes: &[u8]| {
+        check_segment(wal.name(), mib(), Some(SYSTEM), bytes, Check::Header, SegmentKind::Complete)
+    };
+    let wal = switched();
+    let mut encrypted = wal.bytes.clone();
+    for byte in &mut encrypted[PAGE..] {
+        *byte ^= 0xC3;
+    }
+    let summary = lower(&wal, &encrypted).unwrap();
+    assert!(summary.records > 0 && !summary.is_covered());
+    assert_eq!(
+        lower(&wal, &wal.bytes).unwrap(),
+        check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap()
+    );
+    let mut later = wal.bytes.clone();
+    later[0] = 0xFF;
+    let summary = lower(&wal, &later).unwrap();
+    assert_eq!((summary.pg_version, summary.page_magic, summary.records), (None, 0xD1FF, 0));
+    assert_eq!(reason(check(wal.name(), &later, SegmentKind::Complete)), (0, Reason::Magic(0xD1FF)));
+    assert!(lower(&wal, &wal.bytes[1..]).is_err());
+    later[24] ^= 1;
+    assert!(lower(&wal, &later).is_err(), "another cluster's");
+}
+
+#[test]
+fn r04_a_record_of_unknown_layout_is_refused() {
+    let mut wal = Wal::new();
+    wal.record(rmgr::TRANSACTION, 0x00, 4, &[1, 2, 3]);
+    wal.switch();
+    assert!(matches!(
+        reason(check(wal.name(), &wal.bytes, SegmentKind::Complete)),
+        (40, Reason::Layout { .. })
+    ));
+}
+
+#[test]
+fn r04_extensions_records_are_taken_from_15_on() {
+    for (version, custom, taken) in [
+        (PgVersion::V14, 128, false),
+        (PgVersion::V15, 128, true),
+        (PgVersion::V18, 255, true),
+        (PgVersion::V18, 22, false),
+    ] {
+        let mut wal = Wal { version, ..Wal::new() };
+        wal.record(custom, 0, 4, &[1, 2, 3]);
+        wal.switch();
+        let result = check(wal.name(), &wal.bytes, SegmentKind::Complete);
+        assert_eq!(result.is_ok(), taken, "{version}, resource manager {custom}: {result:?}");
+    }
+}
+
+#[test]
+fn r04_page_sizes_other_than_8_kib_are_read() {
+    // A server built with another WAL block size can't be had; its first page header must at least not mislead.
+    let mut wal = switched();
+    wal.bytes[36..40].copy_from_slice(&3000_u32.to_le_bytes());
+    assert_eq!(reason(check(wal.name(), &wal.bytes, SegmentKind::Complete)), (0, Reason::PageSize(3000)));
+    wal.bytes[36..40].copy_from_slice(&16_384_u32.to_le_bytes());
+    assert!(check(wal.name(), &wal.bytes, SegmentKind::Complete).is_err());
+}
+
+#[test]
+fn r04_a_length_out_of_bounds_allocates_nothing() {
+    let mut wal = Wal::new();
+    wal.commit(1, 2);
+    let record = wal.position();
+    wal.raw(
+        &[&0x3FFF_FFFF_u32.to_le_bytes()[..], &[0; 4], &wal.last.0.to_le_bytes(), &[0, 1, 0, 0], &[0; 4]]
+            .concat(),
+    );
+    wal.zeros();
+    let refused = reason(check(wal.name(), &wal.bytes, SegmentKind::Complete));
+    assert_eq!(refused.0, PAGE as u64, "the next page doesn't go on with it");
+    let offset = record.bytes_since(wal.start) as usize;
+    wal.bytes[offset + 3] = 0x40;
+    let refused = reason(check(wal.name(), &wal.bytes, SegmentKind::Complete));
+    assert_eq!(refused, (offset as u64, Reason::RecordLength(0x40FF_FFFF)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn r04_a_changed_segment_gives_the_same_summary_or_a_refusal(
+        at in 0usize..1 << 20, bit in 0u32..8, length in 1usize..3 * PAGE,
+    ) {
+        let wal = switched();
+        let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
+        let mut bytes = wal.bytes.clone();
+        bytes[at] ^= 1 << bit;
+        if let Ok(found) = check(wal.name(), &bytes, SegmentKind::Complete) {
+            prop_assert_eq!(&found, &summary);
+        }
+        let mut bytes = wal.bytes.clone();
+        let end = (at + length).min(bytes.len());
+        bytes[at..end].fill(0);
+        if let Ok(found) = check(wal.name(), &bytes, SegmentKind::Complete) {
+            prop_assert_eq!(found, summary);
+        }
+    }
+
+    #[test]
+    fn r04_arbitrary_bytes_behind_a_good_header_never_panic(seed in proptest::collection::vec(any::<u8>(), 1..500)) {
+        let mut wal = Wal::new();
+        wal.page_header(0, 0);
+        let rest = (1 << 20) - wal.bytes.len();
+        let bytes: Vec<u8> = wal.bytes.iter().chain(seed.iter().cycle().take(rest)).copied().collect();
+        let _ = check(wal.name(), &bytes, SegmentKind::Complete);
+        prop_assert!(check(wal.name(), &bytes, SegmentKind::Partial).is_ok());
+    }
+
+    #[test]
+    fn record_bodies_of_arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200), info: u8, rmgr in 0u8..12) {
+        for version in PgVersion::ALL {
+            let header = RecordHeader { length: 0, xid: 1, previous: Lsn(0), info, rmgr, crc: 0 };
+            let _ = Kind::decode(version, &header, &body);
+            let _ = Kind::decode(version, &header, &with_main(&body));
+        }
+    }
+}
