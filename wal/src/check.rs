@@ -23,6 +23,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::border;
 use crate::kind::{self, Kind, xlog};
 use crate::record::{RecordHeader, rmgr};
 use crate::refusal::{Reason, Refusal};
@@ -101,6 +102,7 @@ pub fn check_segment(
         Ok(()) => walker.unfinished().map(|(lsn, remaining, _)| Unfinished { lsn, remaining }),
         Err(_) => None,
     };
+    border::keep(&mut summary, bytes, format.page_size);
     if level == Check::Header {
         return Ok(summary);
     }

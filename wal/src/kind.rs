@@ -147,14 +147,18 @@ pub(crate) fn is_decoded(header: &RecordHeader) -> bool {
                 | xlog::END_OF_RECOVERY
                 | xlog::OVERWRITE_CONTRECORD
         ),
-        rmgr::TRANSACTION => matches!(
-            header.info & xact::OPCODE_MASK,
-            xact::COMMIT | xact::ABORT | xact::COMMIT_PREPARED | xact::ABORT_PREPARED
-        ),
+        rmgr::TRANSACTION => is_transaction_end(header),
         rmgr::STORAGE => header.info == STORAGE_TRUNCATE,
         rmgr::HEAP => header.info & HEAP_OPCODE_MASK == HEAP_TRUNCATE,
         _ => false,
     }
+}
+
+/// Whether it is a commit or abort record, at which recovery looks at the time.
+pub(crate) fn is_transaction_end(header: &RecordHeader) -> bool {
+    let opcode = header.info & xact::OPCODE_MASK;
+    header.rmgr == rmgr::TRANSACTION
+        && matches!(opcode, xact::COMMIT | xact::ABORT | xact::COMMIT_PREPARED | xact::ABORT_PREPARED)
 }
 
 impl Kind {

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no async, no clock.
 
+mod border;
 mod bytes;
 mod check;
 mod error;
@@ -21,6 +22,7 @@ mod testing;
 mod timestamp;
 mod walker;
 
+pub use border::Joined;
 pub use check::{Check, SegmentKind, check_segment};
 pub use error::Error;
 pub use file::WalFile;

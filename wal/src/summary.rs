@@ -16,7 +16,7 @@ pub const MAX_LISTED: usize = 1024;
 /// What one WAL segment holds: enough to plan a recovery without the segment.
 ///
 /// Only what lies whole in the segment is in it: a record that runs over the segment's end is in no summary.
-/// [`Summary::unfinished`] tells that there is one; who needs it reads both segments ([`crate::Records`]).
+/// [`Summary::unfinished`] tells that there is one, and [`Summary::joined_with`] whether it ends a transaction.
 ///
 /// Fields that this version doesn't know are kept in [`Summary::other`] and written back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,12 @@ pub struct Summary {
     /// The record that runs over the segment's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Unfinished>,
+    /// The first bytes of what ran into the segment, in hexadecimal digits, without page headers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub runs_in: String,
+    /// The first bytes of the record that runs over the segment's end, likewise. See [`Summary::joined_with`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub runs_out: String,
     /// Where the first whole record starts.
     pub first_record: Option<Lsn>,
     /// Where the last whole record starts.
@@ -216,6 +222,8 @@ impl Summary {
             digest: String::new(),
             continued,
             unfinished: None,
+            runs_in: String::new(),
+            runs_out: String::new(),
             first_record: None,
             last_record: None,
             end: None,
