@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::scratch::Scratch;
 
+/// A test of this crate that is quickly built.
+const SOME_TEST: &str = "harness_programs";
+
 struct Built {
     programs: BTreeMap<String, PathBuf>,
     // Removed by the guardian: a static is never dropped.
@@ -30,7 +33,10 @@ fn build() -> Built {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace);
-    command.args(["build", "--locked", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
+    // A test among the targets makes cargo choose the dependencies' features as for `cargo test --workspace`, so that
+    // none of them is built twice.
+    command.args(["build", "--locked", "--workspace", "--bins", "--test", SOME_TEST]);
+    command.arg("--message-format=json-render-diagnostics");
     let (target, profile) = target_and_profile();
     command.arg("--target-dir").arg(target).args(["--profile", &profile]);
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -42,6 +48,9 @@ fn build() -> Built {
     let mut programs = BTreeMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message: Value = serde_json::from_str(line).unwrap_or_default();
+        if message["target"]["kind"][0] != "bin" {
+            continue;
+        }
         if let Some(path) = message["executable"].as_str() {
             let name = message["target"]["name"].as_str().expect("cargo names its targets").to_owned();
             let place = folder.join(&name);

@@ -84,7 +84,11 @@ impl Drop for Server {
         if self.ended().is_none() {
             self.signal(self.end);
             if !self.wait_for_end() {
-                eprintln!("harness: process {} had to be killed after {PATIENCE:?}:\n{}", self.pid(), self.log.text());
+                eprintln!(
+                    "harness: process {} had to be killed after {PATIENCE:?}:\n{}",
+                    self.pid(),
+                    self.log.text()
+                );
             }
         }
         if thread::panicking() {
