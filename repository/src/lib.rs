@@ -78,4 +78,4 @@ pub use pack::{
     PackWriter,
 };
 pub use repository::Repository;
-pub use wal_object::{Archived, EncodedWal, Stored, WalHead, WalObject, WalPage};
+pub use wal_object::{Archived, EncodedWal, MAX_SMALL_FILE_BYTES, Stored, WalHead, WalObject, WalPage};

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use highwater_storage::{Body, Key, Put};
-use highwater_wal::{Summary, TimelineId, Timestamp, WalFile};
+use highwater_wal::{SegmentName, Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
@@ -47,6 +47,10 @@ pub struct Archived {
     pub time: Timestamp,
     /// The program.
     pub program: String,
+    /// When the server last wrote into the segment, by its own clock: everything that it had acknowledged by then lies
+    /// in this segment or an earlier one of the timeline. Absent where nothing vouches for that, as on a standby.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Timestamp>,
 }
 
 /// How a file came to be in the repository.
@@ -112,22 +116,24 @@ impl ClusterRepository {
     /// [`Error::Different`] where there is a file of that name with other content (R3), and nothing was changed.
     pub async fn put_wal(&self, file: WalFile, bytes: &[u8], summary: Option<Summary>) -> Result<Stored> {
         let encoded = self.repository().encode_wal(bytes)?;
-        self.put_encoded_wal(file, encoded, summary).await
+        self.put_encoded_wal(file, encoded, summary, None).await
     }
 
-    /// The same for a file that was compressed before, while it was checked.
+    /// The same for a file that was compressed before, while it was checked. `written` is for
+    /// [`Archived::written`].
     pub async fn put_encoded_wal(
         &self,
         file: WalFile,
         encoded: EncodedWal,
         mut summary: Option<Summary>,
+        written: Option<Timestamp>,
     ) -> Result<Stored> {
         let plain = encoded.plain;
         check_kind(file, plain.length, summary.as_ref())?;
         if let Some(summary) = &mut summary {
             summary.digest = plain.digest.to_string();
         }
-        let archived = Archived { host: host_name(), time: now(), program: PROGRAM.to_owned() };
+        let archived = Archived { host: host_name(), time: now(), program: PROGRAM.to_owned(), written };
         let head = WalHead { version: WalHead::VERSION, file, plain, archived, summary };
         let body = self.wal_body(&head, encoded.frame)?;
         let key = self.section().wal(file);
@@ -261,14 +267,18 @@ impl ClusterRepository {
         Ok(WalPage { files: files.collect(), next: page.next })
     }
 
-    /// The first file of the same timeline whose name is behind that of `file`; nothing where `file` is behind all.
-    /// With it, "not there" can be told from a hole (R6).
-    pub async fn first_wal_behind(&self, file: WalFile) -> Result<Option<WalFile>> {
-        let mut after = Some(self.section().wal(file).to_string());
+    /// The first segment of the same timeline that lies behind `segment`; nothing where there is none. With it, "not
+    /// there" can be told from a hole (R6).
+    pub async fn first_segment_behind(&self, segment: SegmentName) -> Result<Option<SegmentName>> {
+        let mut after = Some(self.section().wal(WalFile::Segment(segment)).to_string());
         while let Some(from) = after {
-            let page = self.list_wal(file.timeline(), None, Some(&from)).await?;
-            if let Some((found, _)) = page.files.first() {
-                return Ok(Some(*found));
+            let page = self.list_wal(segment.timeline, None, Some(&from)).await?;
+            let found = page.files.iter().find_map(|(file, _)| match file {
+                WalFile::Segment(found) if *found > segment => Some(*found),
+                _ => None,
+            });
+            if found.is_some() {
+                return Ok(found);
             }
             after = page.next;
         }
