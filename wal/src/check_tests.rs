@@ -519,3 +519,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn r07_the_first_page_alone_tells_which_segment_it_is() {
+    let wal = switched();
+    let page = |name, system| check_first_page(name, mib(), Some(system), &wal.bytes[..64]);
+    assert_eq!(page(wal.name(), SYSTEM), Ok(()));
+    let next = page(wal.name().next(mib()), SYSTEM).unwrap_err();
+    assert_eq!(next.reason, Reason::PageAddress { found: wal.start });
+    let other = page(wal.name(), SystemId(1)).unwrap_err();
+    assert_eq!(other.reason, Reason::SystemId { found: SYSTEM, expected: SystemId(1) });
+    assert!(check_first_page(wal.name(), SegmentSize::DEFAULT, None, &wal.bytes[..64]).is_err());
+    assert!(check_first_page(wal.name(), mib(), None, &wal.bytes[..39]).is_err());
+}

@@ -23,7 +23,7 @@ mod timestamp;
 mod walker;
 
 pub use border::Joined;
-pub use check::{Check, SegmentKind, check_segment};
+pub use check::{Check, SegmentKind, check_first_page, check_segment};
 pub use error::Error;
 pub use file::WalFile;
 pub use history::{Ancestor, PathStretch, TimelineHistory};
