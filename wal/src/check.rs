@@ -2,9 +2,8 @@
 //!
 //! # What a healthy server leaves, and is taken
 //!
-//! - A record that runs in from the segment before, or on into the next one: its end or beginning is passed over, since
-//!   half a record has no checksum. That it fits its neighbours can be told from [`Summary::continued`] and
-//!   [`Summary::unfinished`].
+//! - A record that runs in from the segment before, or on into the next one: half a record has no checksum. That it
+//!   fits its neighbours can be told from [`Summary::continued`] and [`Summary::unfinished`].
 //! - A switch record. What follows isn't looked at: zeros as a rule, but after a crash at the wrong moment whatever the
 //!   file held before it was recycled; recovery never reads it.
 //! - A record cut off by a crash, with the page behind it overwritten (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`). What was
@@ -25,9 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::border;
 use crate::kind::{self, Kind, xlog};
-use crate::record::{RecordHeader, rmgr};
+use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, possible_lengths, record_crc, rmgr};
 use crate::refusal::{Reason, Refusal};
-use crate::walker::{self, Fault, Found, Step, Walker};
+use crate::walker::{self, Fault, Format, Found, Step, Walker};
 use crate::{Lsn, SegmentName, SegmentSize, Summary, SystemId, Unfinished};
 
 /// How closely a segment is looked at.
@@ -112,10 +111,12 @@ pub fn check_segment(
         SegmentKind::Ended(lsn) => lsn.min(name.end(size)),
     };
     match walked {
-        Ok(()) if kind == SegmentKind::Complete => {
-            check_reaches_timeline(name, &walker, &summary).map_err(refuse)?
+        Ok(()) => {
+            check_unfinished(&walker, bytes, start).map_err(refuse)?;
+            if kind == SegmentKind::Complete {
+                check_reaches_timeline(name, &walker, &summary).map_err(refuse)?;
+            }
         }
-        Ok(()) => {}
         // A fault in the very first page header is a wrong file, whatever its kind.
         Err(fault) if fault.0 <= start || fault.0 < needed => {
             return Err(refuse(or_end_of_wal(fault, start, bytes, needed)));
@@ -173,9 +174,34 @@ fn walk(walker: &mut Walker, bytes: &[u8], summary: &mut Summary) -> Result<(), 
 /// A switch record that began in the segment before and ends in this one leaves all of this one unused.
 fn note_switch_from_before(summary: &mut Summary) {
     if summary.switch.is_none() {
-        let before = crate::record::RECORD_HEADER_LENGTH as u64 - u64::from(summary.continued).min(24);
+        let length = RECORD_HEADER_LENGTH as u64;
+        let before = length.saturating_sub(u64::from(summary.continued));
         summary.switch = Some(Lsn(summary.start.0.saturating_sub(before)));
     }
+}
+
+/// A record whose length has been hurt can look like one that runs over the segment's end. It is found out if the
+/// lengths of its parts lead to an earlier end at which its checksum is right. (A record that begins before the last
+/// page is held by its length to what the next page's header says.)
+fn check_unfinished(walker: &Walker, bytes: &[u8], start: Lsn) -> Result<(), Fault> {
+    let Some((Some(lsn), _, Some(header))) = walker.unfinished() else { return Ok(()) };
+    let Format { version, page_size, .. } = walker.format();
+    let offset = usize::try_from(lsn.bytes_since(start)).unwrap_or(bytes.len());
+    let Some(record) = bytes.get(offset..).filter(|rest| rest.len() < page_size) else { return Ok(()) };
+    let Some((head, body)) = record.split_first_chunk::<RECORD_HEADER_LENGTH>() else { return Ok(()) };
+    let is_right = |length: usize| {
+        let (Some(body), Ok(total)) = (body.get(..length), u32::try_from(RECORD_HEADER_LENGTH + length))
+        else {
+            return false;
+        };
+        let mut head = *head;
+        head[..4].copy_from_slice(&total.to_le_bytes());
+        record_crc(crc32c::crc32c(body), &head) == header.crc
+    };
+    if possible_lengths(version, body).into_iter().any(is_right) {
+        return Err((lsn, Reason::RecordLength(header.length)));
+    }
+    Ok(())
 }
 
 /// A file named after a timeline must get there. Its first pages may be a copy of an earlier timeline's, so the last

@@ -219,6 +219,28 @@ fn r04_records_that_run_over_the_borders_are_passed_over() {
 }
 
 #[test]
+fn r04_a_changed_length_does_not_hide_a_record_as_one_that_runs_over_the_border() {
+    let mut wal = Wal::new();
+    wal.fill_up_to(800);
+    let commit = wal.commit(5, 6);
+    wal.filler(100);
+    wal.fill_up_to(16);
+    wal.filler(24);
+    let offset = commit.bytes_since(wal.start) as usize;
+    let bytes = &mut wal.bytes[..1 << 20];
+    check(SegmentName::containing(tli(1), commit, mib()), bytes, SegmentKind::Complete).unwrap();
+    for byte in 1..4 {
+        for bit in 4..6 {
+            bytes[offset + byte] ^= 1 << bit;
+            let refused =
+                reason(check(SegmentName::containing(tli(1), commit, mib()), bytes, SegmentKind::Complete));
+            assert!(matches!(refused, (at, Reason::RecordLength(_)) if at == offset as u64), "{refused:?}");
+            bytes[offset + byte] ^= 1 << bit;
+        }
+    }
+}
+
+#[test]
 fn r04_a_record_may_end_exactly_with_the_segment() {
     let mut wal = Wal::new();
     wal.fill_up_to(104);

@@ -82,6 +82,11 @@ pub struct RecordHeader {
     pub crc: u32,
 }
 
+/// The CRC-32C of a record: of its body, then of its header up to where the checksum stands.
+pub(crate) fn record_crc(body_crc: u32, header: &[u8; RECORD_HEADER_LENGTH]) -> u32 {
+    crc32c::crc32c_append(body_crc, &header[..CRC_OFFSET])
+}
+
 /// Where the checksum lies in the header; the bytes before it are checksummed.
 pub(crate) const CRC_OFFSET: usize = 20;
 
@@ -192,37 +197,81 @@ const BLOCK_HAS_IMAGE: u8 = 0x10;
 const BLOCK_SAME_RELATION: u8 = 0x80;
 const IMAGE_HAS_HOLE: u8 = 0x01;
 
+/// Reads the headers at the beginning of a body.
+struct Headers<'a> {
+    version: PgVersion,
+    fields: Fields<'a>,
+    blocks: Vec<BlockHeader>,
+    main_length: usize,
+    /// Bytes of data that the headers read so far announce.
+    data_length: usize,
+}
+
+/// What the next header was.
+#[derive(PartialEq)]
+enum Header {
+    /// That of the main data, which is always the last.
+    Main,
+    Other,
+}
+
+impl<'a> Headers<'a> {
+    fn new(version: PgVersion, body: &'a [u8]) -> Headers<'a> {
+        Headers { version, fields: Fields(body), blocks: Vec::new(), main_length: 0, data_length: 0 }
+    }
+
+    /// Reads one header; `None` where PostgreSQL would have written another.
+    fn next(&mut self) -> Option<Header> {
+        match self.fields.u8()? {
+            id @ (ID_DATA_SHORT | ID_DATA_LONG) => {
+                let short = id == ID_DATA_SHORT;
+                let length = if short { u32::from(self.fields.u8()?) } else { self.fields.u32()? };
+                self.main_length = usize::try_from(length).ok()?;
+                self.data_length = self.data_length.checked_add(self.main_length)?;
+                return Some(Header::Main);
+            }
+            ID_ORIGIN => drop(self.fields.u16()?),
+            ID_TOPLEVEL_XID => drop(self.fields.u32()?),
+            id if id <= MAX_BLOCK_ID => {
+                let block = block_header(self.version, id, &mut self.fields, self.blocks.last())?;
+                self.data_length += block.image_length.unwrap_or(0) + block.data_length;
+                self.blocks.push(block);
+            }
+            _ => return None,
+        }
+        Some(Header::Other)
+    }
+}
+
+/// The lengths that a body can have that begins with these bytes, by the headers in it, which tell how much data
+/// follows, but not which of them is the last.
+pub(crate) fn possible_lengths(version: PgVersion, beginning: &[u8]) -> Vec<usize> {
+    let mut headers = Headers::new(version, beginning);
+    let mut lengths = vec![0];
+    while let Some(header) = headers.next() {
+        lengths.push(beginning.len() - headers.fields.0.len() + headers.data_length);
+        if header == Header::Main {
+            break;
+        }
+    }
+    lengths
+}
+
 impl<'a> RecordBody<'a> {
     /// Takes the body of a record apart (`DecodeXLogRecord`); `None` where its lengths don't add up.
     pub fn parse(version: PgVersion, body: &'a [u8]) -> Option<RecordBody<'a>> {
-        let mut fields = Fields(body);
-        let mut headers: Vec<BlockHeader> = Vec::new();
-        let mut main_length = 0;
-        let mut data_total: usize = 0;
-        while fields.0.len() > data_total {
-            match fields.u8()? {
-                id @ (ID_DATA_SHORT | ID_DATA_LONG) => {
-                    main_length =
-                        if id == ID_DATA_SHORT { u32::from(fields.u8()?) } else { fields.u32()? } as usize;
-                    data_total = data_total.checked_add(main_length)?;
-                    // The main data is always the last part.
-                    break;
-                }
-                ID_ORIGIN => drop(fields.u16()?),
-                ID_TOPLEVEL_XID => drop(fields.u32()?),
-                id if id <= MAX_BLOCK_ID => {
-                    let header = block_header(version, id, &mut fields, headers.last())?;
-                    data_total += header.image_length.unwrap_or(0) + header.data_length;
-                    headers.push(header);
-                }
-                _ => return None,
+        let mut headers = Headers::new(version, body);
+        while headers.fields.0.len() > headers.data_length {
+            if headers.next()? == Header::Main {
+                break;
             }
         }
-        if fields.0.len() != data_total {
+        let Headers { mut fields, main_length, data_length, .. } = headers;
+        if fields.0.len() != data_length {
             return None;
         }
-        let mut blocks = Vec::with_capacity(headers.len());
-        for BlockHeader { id, relation, fork, block, image_length, data_length } in headers {
+        let mut blocks = Vec::with_capacity(headers.blocks.len());
+        for BlockHeader { id, relation, fork, block, image_length, data_length } in headers.blocks {
             let image = match image_length {
                 None => None,
                 Some(length) => Some(fields.take(length)?),

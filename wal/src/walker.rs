@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::kind::{self, Kind, xlog};
 use crate::page::{self, PageHeader};
-use crate::record::{ALIGNMENT, CRC_OFFSET, MAX_RECORD_LENGTH, RECORD_HEADER_LENGTH, RecordHeader, rmgr};
+use crate::record::{ALIGNMENT, MAX_RECORD_LENGTH, RECORD_HEADER_LENGTH, RecordHeader, record_crc, rmgr};
 use crate::refusal::Reason;
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId};
 
@@ -412,7 +412,7 @@ impl Walker {
         next: usize,
     ) -> Result<Step, Fault> {
         let header = RecordHeader::parse(bytes);
-        let computed = crc32c::crc32c_append(body_crc, &bytes[..CRC_OFFSET]);
+        let computed = record_crc(body_crc, bytes);
         if computed != header.crc {
             return Err((lsn, Reason::Crc { found: header.crc, computed }));
         }
