@@ -84,6 +84,15 @@ impl Backups {
         self.repository.read_small(&self.section.started(label)).await
     }
 
+    /// Whether a backup is to go: nothing new may build on it (R20).
+    pub async fn is_expired(&self, label: &Label) -> Result<bool> {
+        match self.repository.store().size(&self.section.expired(label)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == highwater_storage::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::Store(error)),
+        }
+    }
+
     /// The facts of a backup, by a ranged read; `None` where it is not complete.
     pub async fn head(&self, label: &Label) -> Result<Option<ManifestHead>> {
         let key = self.section.manifest(label);

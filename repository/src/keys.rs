@@ -5,7 +5,7 @@
 //! keys/<id>
 //! clusters/<name>/<system identifier>/cluster.json
 //!                                    /wal/<timeline>/<file>
-//!                                    /backups/<label>/started, manifest, manifest.<n>
+//!                                    /backups/<label>/started, manifest, manifest.<n>, expired
 //!                                    /packs/<2 hex>/<id>
 //! events/<time>-<id>
 //! ```
@@ -102,6 +102,11 @@ impl Section {
         key(format!("{}{label}/manifest.{number}", self.backups()))
     }
 
+    /// What says that a backup is to go: nothing new builds on it (R20).
+    pub fn expired(&self, label: &Label) -> Key {
+        key(format!("{}{label}/expired", self.backups()))
+    }
+
     /// What the names of all packs begin with.
     pub fn packs(&self) -> String {
         format!("{}/packs/", self.0)
@@ -169,6 +174,7 @@ mod tests {
             (section.started(&label), "clusters/main/7/backups/daily/started"),
             (section.manifest(&label), "clusters/main/7/backups/daily/manifest"),
             (section.manifest_part(&label, 12), "clusters/main/7/backups/daily/manifest.12"),
+            (section.expired(&label), "clusters/main/7/backups/daily/expired"),
             (section.pack(id), "clusters/main/7/packs/00/00ff00000000000000000000000000ab"),
         ];
         for (key, text) in table {

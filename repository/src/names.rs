@@ -116,6 +116,16 @@ macro_rules! random_id {
             pub fn random() -> $type {
                 $type(rand::random())
             }
+
+            /// The one with these bits.
+            pub fn from_bytes(bytes: [u8; 16]) -> $type {
+                $type(bytes)
+            }
+
+            /// Its bits.
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0
+            }
         }
 
         impl fmt::Display for $type {
@@ -203,6 +213,7 @@ mod tests {
     fn ids_are_read_as_they_are_written() {
         let id = PackId::random();
         assert_eq!(id.to_string().parse::<PackId>().unwrap(), id);
+        assert_eq!(PackId::from_bytes(id.to_bytes()), id);
         assert_ne!(id, PackId::random());
         for text in ["", "0", "+0000000000000000000000000000000", "A0000000000000000000000000000000"] {
             assert!(text.parse::<PackId>().is_err(), "{text}");

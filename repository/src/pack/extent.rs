@@ -49,6 +49,11 @@ impl ExtentCompressor {
 
     /// Compresses and digests one extent of 1 to [`MAX_EXTENT_BYTES`] bytes.
     pub fn compress(&mut self, plain: &[u8]) -> Result<CompressedExtent> {
+        self.compress_digested(plain, Digest::of(plain))
+    }
+
+    /// The same for an extent whose digest is known already.
+    pub fn compress_digested(&mut self, plain: &[u8], digest: Digest) -> Result<CompressedExtent> {
         if plain.is_empty() || plain.len() > MAX_EXTENT_BYTES {
             return Err(Error::Refused {
                 what: "an extent".to_owned(),
@@ -57,6 +62,6 @@ impl ExtentCompressor {
             });
         }
         let frame = self.0.encode(plain).map_err(Error::Codec)?;
-        Ok(CompressedExtent { length: plain.len() as u32, digest: Digest::of(plain), frame })
+        Ok(CompressedExtent { length: plain.len() as u32, digest, frame })
     }
 }
