@@ -34,10 +34,10 @@ pub struct RestorePoint {
     pub name: String,
 }
 
-/// The end of a transaction whose record runs over a segment's end, as far as the two segments' summaries tell.
+/// What the record is that runs over a segment's end, as far as the two segments' summaries tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crossing {
-    /// No record runs over the end, or it is none that ends a transaction.
+    /// No record runs over the end, or one of no interest.
     None,
     /// It ends a transaction at this time.
     Time(Timestamp),
@@ -75,6 +75,8 @@ pub struct Decoded {
     pub records: Vec<Lsn>,
     /// The ends of transactions among them, in order.
     pub transactions: Vec<Transaction>,
+    /// The restore points among them, in order.
+    pub restore_points: Vec<RestorePoint>,
 }
 
 /// A segment, and the one that follows it on the path in question: a record that runs over its end goes on there. Where the

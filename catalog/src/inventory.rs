@@ -26,6 +26,8 @@ pub struct Backup {
     pub size_bytes: u64,
     /// Bytes that this backup added to the repository.
     pub stored_bytes: u64,
+    /// The backup from which unchanged content was taken over, if any. It need not be there any more.
+    pub parent: Option<String>,
 }
 
 /// A backup that was begun and has no manifest: it is running, or it was cut off.

@@ -13,6 +13,7 @@
 //! - `target`, `plan`, `unreachable`: a moment, the way to it, or why there is none
 //! - `time_text`: times as people write them
 //! - `window`: which moments can be reached
+//! - `load`: all of this for a real repository
 //!
 //! ```
 //! use highwater_catalog::{Inventory, Known, Request, Target, Unreachable, Unsettled, plan};
@@ -25,6 +26,8 @@
 
 mod facts;
 mod inventory;
+#[cfg(feature = "load")]
+mod load;
 mod path;
 mod plan;
 mod segments;
@@ -35,6 +38,8 @@ mod window;
 
 pub use facts::{Crossing, Decoded, Joint, Known, Need, RestorePoint, SegmentFacts, Transaction};
 pub use inventory::{Backup, Inventory, Unfinished};
+#[cfg(feature = "load")]
+pub use load::{Catalog, PlanError, newest_system};
 pub use path::{Leg, Path};
 pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
 pub use segments::SegmentSet;

@@ -102,9 +102,13 @@ pub(super) fn at_name<'a>(
         let Ok(run_end) = way.run(backup) else { continue };
         let first = way.first_number(backup);
         for number in first..=run_end {
-            for point in way.facts(number, run_end)?.restore_points.iter().filter(|point| point.name == name)
-            {
-                if point.lsn >= backup.start && !found.iter().any(|other| other.lsn == point.lsn) {
+            let facts = way.facts(number, run_end)?;
+            let points = match facts.crossing {
+                Crossing::Unknown => &way.records(number)?.restore_points,
+                Crossing::None | Crossing::Time(_) => &facts.restore_points,
+            };
+            for point in points.iter().filter(|point| point.name == name && point.lsn >= backup.start) {
+                if !found.iter().any(|other| other.lsn == point.lsn) {
                     found.push(point.clone());
                 }
             }

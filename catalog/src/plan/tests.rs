@@ -114,7 +114,7 @@ prop_compose! {
             };
             Backup {
                 label: format!("b{n}"), timeline, start: all[begin].lsn, stop,
-                start_time: Timestamp(0), stop_time: Timestamp(stop_time), size_bytes: 1, stored_bytes: 1,
+                start_time: Timestamp(0), stop_time: Timestamp(stop_time), size_bytes: 1, stored_bytes: 1, parent: None,
             }
         }).collect();
         let mut world = World { records, fork, backups, missing: Vec::new(), monotone };
@@ -209,18 +209,12 @@ impl World {
             self.of_timeline(segment).iter().filter(|rec| rec.lsn >= start && rec.end <= end).collect();
         let ends: Vec<Transaction> = whole.iter().filter_map(|rec| transaction(rec)).collect();
         let commits = || ends.iter().filter(|t| t.committed).copied();
-        let points = whole.iter().filter_map(|rec| match &rec.kind {
-            Kind::Point { time, name } => {
-                Some(RestorePoint { lsn: rec.lsn, time: Timestamp(*time), name: name.clone() })
-            }
-            _ => None,
-        });
-        let points: Vec<RestorePoint> = points.collect();
+        let points: Vec<RestorePoint> = whole.iter().filter_map(|rec| restore_point(rec)).collect();
         let over =
             self.of_timeline(segment).iter().find(|rec| rec.lsn >= start && rec.lsn < end && rec.end > end);
         let crossing = match over.map(|rec| (&rec.kind, rec.end.0 % 3)) {
             Some((Kind::End { time, .. }, 0)) => Crossing::Time(Timestamp(*time)),
-            Some((Kind::End { .. }, _)) | Some((_, 1)) => Crossing::Unknown,
+            Some((Kind::End { .. } | Kind::Point { .. }, _)) | Some((_, 1)) => Crossing::Unknown,
             _ => Crossing::None,
         };
         let times = || ends.iter().map(|t| t.time).chain(points.iter().map(|p| p.time));
@@ -249,6 +243,7 @@ impl World {
         Decoded {
             records: here().map(|rec| rec.lsn).collect(),
             transactions: here().filter_map(transaction).collect(),
+            restore_points: here().filter_map(restore_point).collect(),
         }
     }
 
@@ -307,6 +302,15 @@ fn transaction(rec: &Rec) -> Option<Transaction> {
     match rec.kind {
         Kind::End { time, xid, committed } => {
             Some(Transaction { lsn: rec.lsn, end: rec.end, time: Timestamp(time), xid, committed })
+        }
+        _ => None,
+    }
+}
+
+fn restore_point(rec: &Rec) -> Option<RestorePoint> {
+    match &rec.kind {
+        Kind::Point { time, name } => {
+            Some(RestorePoint { lsn: rec.lsn, time: Timestamp(*time), name: name.clone() })
         }
         _ => None,
     }
