@@ -50,6 +50,8 @@ mod connection;
 mod error;
 pub mod message;
 mod quote;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod version;
 

@@ -70,7 +70,7 @@ pub enum BackupEvent {
     /// Bytes of what began last; never empty. They are a slice of the read buffer: whoever keeps a small one long should
     /// copy it.
     Data(Bytes),
-    /// The bytes of files that the server has sent so far, in all archives. Only from PostgreSQL 15 on, and when asked for.
+    /// The bytes that the server has sent so far, in all archives. Only from PostgreSQL 15 on.
     Progress(u64),
 }
 

@@ -46,7 +46,7 @@ pub struct BaseBackup {
     pub label: String,
     /// What kind of checkpoint it starts with.
     pub checkpoint: Checkpoint,
-    /// Whether the server looks up sizes first, and reports how far it is (15 and newer).
+    /// Whether the server looks up sizes first, for [`crate::BackupStart`].
     pub progress: bool,
     /// Whether the server waits at the end until the WAL that the backup needs is archived. It is silent meanwhile, but for a
     /// notice after one, two, four, … minutes; [`crate::Limits::idle`] must leave room.

@@ -1,6 +1,7 @@
 //! What stands around a connection string: environment variables, home folder, the operating system's user.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::keyword::KEYWORDS;
@@ -9,8 +10,9 @@ use crate::{Error, Result};
 /// Where libpq of Debian keeps its service file, and where a source build keeps it.
 const SYSTEM_FOLDERS: [&str; 2] = ["/etc/postgresql-common", "/usr/local/pgsql/etc"];
 
-/// The surroundings that a connection string is completed from.
-#[derive(Debug, Clone, Default)]
+/// The surroundings that a connection string is completed from. Its `Debug` form shows the names of variables, and no
+/// values: one of them may be a password (R21).
+#[derive(Clone, Default)]
 pub struct Environment {
     /// Environment variables (`PGHOST`, …).
     pub variables: BTreeMap<String, String>,
@@ -62,5 +64,16 @@ impl Environment {
     /// A path below the home folder.
     pub(crate) fn in_home(&self, path: &str) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.join(path))
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("home", &self.home)
+            .field("os_user", &self.os_user)
+            .field("system_folders", &self.system_folders)
+            .finish()
     }
 }

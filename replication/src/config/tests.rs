@@ -242,7 +242,8 @@ fn r21_no_slip_of_the_pen_shows_a_password() {
         );
     }
     let config = config("password=geheim");
-    assert!(!format!("{config:?} {config:#?}").contains("geheim"));
+    let surroundings = environment(&[("PGPASSWORD", "geheim")]);
+    assert!(!format!("{config:?} {config:#?} {surroundings:?}").contains("geheim"));
 }
 
 proptest! {

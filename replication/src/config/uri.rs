@@ -159,8 +159,10 @@ impl Uri<'_> {
                 // Two hexadecimal digits fit a byte.
                 (Some(high), Some(low)) => bytes.push((high << 4 | low) as u8),
                 _ => {
-                    return Err(self
-                        .wrong(text, "% must be followed by two hexadecimal digits in the part that starts"));
+                    return Err(self.wrong(
+                        text,
+                        "% must be followed by two hexadecimal digits in the part that starts",
+                    ));
                 }
             }
         }

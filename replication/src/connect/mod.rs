@@ -105,12 +105,13 @@ impl ServerAttempt<'_> {
         };
         for address in &addresses {
             for (number, with) in tries.iter().enumerate() {
-                let error = match self.connect(address, *with, tls.as_ref()).await {
+                let mut with = *with;
+                let error = match self.connect(address, &mut with, tls.as_ref()).await {
                     Ok(client) => return Ok(Ended::Connected(Box::new(client))),
                     Err(error) => error,
                 };
-                let next = plan::next(&error, *with, tries.get(number + 1).copied());
-                attempts.push(Attempt { target: self.describe(address, *with, addresses.len()), error });
+                let next = plan::next(&error, with, tries.get(number + 1).copied());
+                attempts.push(Attempt { target: self.describe(address, with, addresses.len()), error });
                 match next {
                     Next::OtherTry => {}
                     Next::OtherServer => break,
@@ -121,17 +122,20 @@ impl ServerAttempt<'_> {
         Ok(Ended::NextServer)
     }
 
-    /// One try at one address, within the limit for connecting.
-    async fn connect(&self, address: &Address, with: Try, tls: Option<&Tls>) -> Result<Client> {
+    /// One try at one address, within the limit for connecting. `with` becomes what was tried in the end.
+    async fn connect(&self, address: &Address, with: &mut Try, tls: Option<&Tls>) -> Result<Client> {
         let wait = Wait::to_connect(&self.config.limits);
         let opened = socket::open(address, self.config, &wait).await?;
         let (stream, certificate): (Transport, _) = match (opened, tls) {
-            (Socket::Tcp(mut stream, ip), Some(tls)) if with != Try::Plain => {
+            (Socket::Tcp(mut stream, ip), Some(tls)) if *with != Try::Plain => {
                 let asked =
                     if tls.asks_first() { ssl_request::ask(&mut stream, &wait).await? } else { Answer::Yes };
                 match asked {
                     Answer::Yes => encrypt(stream, ip, tls, &wait).await?,
-                    Answer::No if with == Try::TlsIfOffered => (Box::new(stream), None),
+                    Answer::No if *with == Try::TlsIfOffered => {
+                        *with = Try::Plain;
+                        (Box::new(stream), None)
+                    }
                     Answer::No => return Err(ssl_request::refused()),
                 }
             }

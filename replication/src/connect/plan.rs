@@ -35,7 +35,7 @@ pub(super) fn tries(mode: SslMode, is_local: bool) -> &'static [Try] {
     }
 }
 
-/// What to do after this failure.
+/// What to do after this failure of a connection that was made with TLS or without, where this is what is left to try.
 ///
 /// A server that refuses us in one way may take us in another, since `pg_hba.conf` tells connections with and without TLS
 /// apart. A server that is not there, cannot serve now (57P03) or is of the wrong kind leaves the others to be tried; one that
@@ -47,7 +47,7 @@ pub(super) fn next(error: &Error, with: Try, other: Option<Try>) -> Next {
         Try::Tls => false,
     };
     match error {
-        _ if may_help && other.is_some() => Next::OtherTry,
+        _ if may_help && other.is_some_and(|other| other != with) => Next::OtherTry,
         Error::Unreachable { .. } | Error::TimedOut { .. } | Error::Lost { .. } => Next::OtherServer,
         Error::WrongSession { .. } => Next::OtherServer,
         Error::Server(error) if error.sqlstate == "57P03" => Next::OtherServer,
@@ -88,6 +88,7 @@ mod tests {
             (server("28000"), Try::TlsIfOffered, Some(Try::Plain), Next::OtherTry),
             (server("28000"), Try::Plain, Some(Try::Tls), Next::OtherTry),
             (server("28000"), Try::Plain, None, Next::Stop),
+            (server("28000"), Try::Plain, Some(Try::Plain), Next::Stop),
             (server("28P01"), Try::Tls, None, Next::Stop),
             (server("57P03"), Try::Plain, None, Next::OtherServer),
             (server("57P03"), Try::Tls, None, Next::OtherServer),

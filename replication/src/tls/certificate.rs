@@ -105,20 +105,19 @@ impl<'a> Certificate<'a> {
     /// The first common name of the subject, as bytes.
     pub(super) fn common_name(&self) -> der::Result<Option<&'a [u8]>> {
         SliceReader::new(self.subject)?.sequence(|reader| {
+            let mut first = None;
             while !reader.is_finished() {
                 let set = AnyRef::decode(reader)?;
                 set.tag().assert_eq(Tag::Set)?;
                 let mut set = SliceReader::new(set.value())?;
                 while !set.is_finished() {
-                    let (kind, value) = set.sequence(|pair| {
-                        Ok::<_, der::Error>((ObjectIdentifier::decode(pair)?, AnyRef::decode(pair)?))
-                    })?;
-                    if kind == COMMON_NAME {
-                        return Ok(Some(value.value()));
+                    let (kind, value) = set.sequence(name)?;
+                    if kind == COMMON_NAME && first.is_none() {
+                        first = Some(value);
                     }
                 }
             }
-            Ok(None)
+            Ok(first)
         })
     }
 
@@ -220,19 +219,26 @@ fn explicit<'a>(reader: &mut SliceReader<'a>, number: u32) -> der::Result<Option
     }
 }
 
+/// A kind of name and its text.
+fn name<'a>(reader: &mut SliceReader<'a>) -> der::Result<(ObjectIdentifier, &'a [u8])> {
+    Ok((ObjectIdentifier::decode(reader)?, AnyRef::decode(reader)?.value()))
+}
+
 /// Hash algorithm of an RSA-PSS signature, from its parameters.
 pub(super) fn pss_hash(parameters: AnyRef<'_>) -> der::Result<Option<ObjectIdentifier>> {
-    parameters.sequence(|reader| match reader.is_finished() {
-        true => Ok(None),
-        false => match explicit(reader, 0)? {
-            Some(hash) => SliceReader::new(hash)?.sequence(|reader| {
-                let kind = ObjectIdentifier::decode(reader)?;
-                if !reader.is_finished() {
-                    let _parameters = reader.tlv_bytes()?;
+    parameters.sequence(|reader| {
+        let mut hash = None;
+        while !reader.is_finished() {
+            match explicit(reader, 0)? {
+                Some(algorithm) => {
+                    let mut algorithm = SliceReader::new(algorithm)?;
+                    hash = Some(ObjectIdentifier::decode(&mut SliceReader::new(inside_sequence(
+                        &mut algorithm,
+                    )?)?)?);
                 }
-                Ok(Some(kind))
-            }),
-            None => Ok(None),
-        },
+                None => drop(reader.tlv_bytes()?),
+            }
+        }
+        Ok(hash)
     })
 }

@@ -45,16 +45,14 @@ impl Tls {
         let algorithms = provider.signature_verification_algorithms;
         let versions = [(settings.versions.v12, &TLS12), (settings.versions.v13, &TLS13)];
         let versions: Vec<_> = versions.iter().filter(|(on, _)| *on).map(|(_, version)| *version).collect();
+        let identity = client_certificate::load(settings, &provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(|error| refused(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Verifier { trust, algorithms }));
-        let mut config = match client_certificate::load(settings)? {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| Error::Tls {
-                reason: format!("the client certificate and its key: {error}"),
-                hint: "sslcert and sslkey must belong together",
-            })?,
+        let mut config = match identity {
+            Some(identity) => builder.with_client_cert_resolver(Arc::new(identity)),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
