@@ -26,8 +26,7 @@ impl Repository {
         let plain = serde_json::to_vec(content).map_err(|error| Error::Codec(error.into()))?;
         let mut encoder = SmallEncoder::new(&self.compression()).map_err(Error::Codec)?;
         let frame = encoder.encode(&plain).map_err(Error::Codec)?;
-        let sealed_plain = Plain::of(&frame);
-        self.seal(vec![frame.into()], sealed_plain)
+        self.seal(vec![frame.into()], Plain::of_pieces)
     }
 
     /// Reads a small object.

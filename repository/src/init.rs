@@ -6,18 +6,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use age::secrecy::ExposeSecret;
-use highwater_storage::{ErrorKind, Key, Put, Store};
+use highwater_storage::{ErrorKind, Key, Put};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::config::{RepositoryConfig, Secret};
 use crate::crypt::wrap_identity;
 use crate::facts::RepositoryFacts;
-use crate::names::EventId;
 use crate::{Error, Repository, Result, keys};
 
 /// The power of two of scrypt's work for a new wrapped identity: about a second, as `age -p` takes.
 pub const PASSPHRASE_WORK_FACTOR: u8 = 18;
+
+/// What the names of the objects begin with that are put and removed again to try the store.
+const PROBES: &str = "probe/";
 
 /// A pair of keys: the public one goes into `encrypt-to`, the private one opens what was encrypted to it.
 pub struct KeyPair {
@@ -105,9 +107,7 @@ impl Repository {
 
     /// Asks the store whether its conditional put holds. Gives the reason why not where the settings allow that.
     pub async fn prove_store(&self) -> Result<Option<String>> {
-        let prefix: Key = format!("probe/{}", EventId::random()).parse()?;
-        let store: &dyn Store = self.store().as_ref();
-        let reason = match prove_conditional_put(store, &prefix).await {
+        let reason = match highwater_storage::prove_conditional_put(self.store().as_ref(), PROBES).await {
             Ok(()) => return Ok(None),
             Err(error) if error.kind == ErrorKind::Unsafe => error.message,
             Err(error) => return Err(error.into()),
@@ -136,22 +136,4 @@ impl Repository {
         self.put_own(&key, &wrapped.into()).await?;
         Ok(key)
     }
-}
-
-/// Two puts on one key: the second must not replace the first.
-async fn prove_conditional_put(store: &dyn Store, prefix: &Key) -> highwater_storage::Result<()> {
-    let key = prefix.join("twice")?;
-    let first = store.put_if_absent(&key, &b"first".to_vec().into()).await?;
-    let second = store.put_if_absent(&key, &b"second".to_vec().into()).await?;
-    let there = store.get(&key).await?;
-    store.delete(&key).await?;
-    if first == Put::Created && second == Put::Exists && there == b"first"[..] {
-        return Ok(());
-    }
-    Err(highwater_storage::Error::new(
-        ErrorKind::Unsafe,
-        "put",
-        key.as_str(),
-        "a second put replaced the first",
-    ))
 }

@@ -37,6 +37,8 @@ struct Inner {
     /// Read from the identity file or unwrapped when the first encrypted object is met: who only archives need not be
     /// allowed to read the file.
     identities: OnceCell<Identities>,
+    /// Whether `highwater.json`, once it has been read, says that objects are encrypted.
+    is_encrypted: OnceCell<bool>,
 }
 
 impl Repository {
@@ -63,8 +65,14 @@ impl Repository {
             message: format!("encrypt-to: \"{text}\" is no public key"),
             hint: "a public key begins with age1; highwater init and age-keygen -y print it".to_owned(),
         })?;
-        let identities = OnceCell::new();
-        Ok(Repository(Arc::new(Inner { store, config: config.clone(), recipients, identities })))
+        let (identities, is_encrypted) = (OnceCell::new(), OnceCell::new());
+        Ok(Repository(Arc::new(Inner {
+            store,
+            config: config.clone(),
+            recipients,
+            identities,
+            is_encrypted,
+        })))
     }
 
     /// The store below.
@@ -97,7 +105,10 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub async fn facts(&self) -> Result<RepositoryFacts> {
-        RepositoryFacts::read(self).await
+        let facts = RepositoryFacts::read(self).await?;
+        // A second reading sets the same.
+        let _ = self.0.is_encrypted.set(!facts.encrypted_to.is_empty());
+        Ok(facts)
     }
 
     /// The part that belongs to one system identifier of a cluster; nothing is read yet.
@@ -180,9 +191,24 @@ impl Repository {
     }
 
     /// Makes an object of compressed pieces: encrypts them where that is wanted. `plain` goes into the header.
-    pub(crate) fn seal(&self, pieces: Vec<Bytes>, plain: Plain) -> Result<Body> {
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the repository is known to be encrypted and the settings name no recipient: forgetting
+    /// them on one machine must not leave plain objects among the encrypted ones.
+    pub(crate) fn seal(&self, pieces: Vec<Bytes>, plain: impl FnOnce(&[Bytes]) -> Plain) -> Result<Body> {
         let pieces = match &self.0.recipients {
-            Some(recipients) => recipients.seal(pieces, plain).map_err(Error::Codec)?,
+            Some(recipients) => {
+                let plain = plain(&pieces);
+                recipients.seal(pieces, plain).map_err(Error::Codec)?
+            }
+            None if self.0.is_encrypted.get() == Some(&true) => {
+                return Err(Error::Config {
+                    place: self.0.config.label(),
+                    message: "the repository was made for encrypted objects and encrypt-to is not set"
+                        .to_owned(),
+                    hint: "set encrypt-to to the public keys that highwater.json names".to_owned(),
+                });
+            }
             None => pieces,
         };
         Ok(pieces.into_iter().collect())

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use highwater_storage::{Body, Key, Put};
-use highwater_wal::{SegmentName, Summary, TimelineId, Timestamp, WalFile};
+use highwater_wal::{Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
@@ -155,7 +155,7 @@ impl ClusterRepository {
         let mut pieces = Vec::with_capacity(frame.len() + 1);
         pieces.push(Bytes::from(write_skippable(&json)));
         pieces.extend(frame);
-        self.repository().seal(pieces, head.plain)
+        self.repository().seal(pieces, |_| head.plain)
     }
 
     /// Whether what is there has this content (R3).
@@ -267,18 +267,14 @@ impl ClusterRepository {
         Ok(WalPage { files: files.collect(), next: page.next })
     }
 
-    /// The first segment of the same timeline that lies behind `segment`; nothing where there is none. With it, "not
-    /// there" can be told from a hole (R6).
-    pub async fn first_segment_behind(&self, segment: SegmentName) -> Result<Option<SegmentName>> {
-        let mut after = Some(self.section().wal(WalFile::Segment(segment)).to_string());
+    /// The first file of the same timeline whose name is behind that of `file`; nothing where `file` is behind all.
+    /// With it, "not there" can be told from a hole (R6): PostgreSQL archives in order of names.
+    pub async fn first_wal_behind(&self, file: WalFile) -> Result<Option<WalFile>> {
+        let mut after = Some(self.section().wal(file).to_string());
         while let Some(from) = after {
-            let page = self.list_wal(segment.timeline, None, Some(&from)).await?;
-            let found = page.files.iter().find_map(|(file, _)| match file {
-                WalFile::Segment(found) if *found > segment => Some(*found),
-                _ => None,
-            });
-            if found.is_some() {
-                return Ok(found);
+            let page = self.list_wal(file.timeline(), None, Some(&from)).await?;
+            if let Some((found, _)) = page.files.first() {
+                return Ok(Some(*found));
             }
             after = page.next;
         }

@@ -25,37 +25,54 @@ const MAX_TARGET_BYTES: usize = 4095;
 /// Zeros longer than this are no file's.
 const MAX_FILE_BYTES: u64 = 1 << 62;
 
+/// A line as it is in JSON. One flat structure for all kinds, since a tagged one is read by way of a copy of the whole
+/// line, several times slower.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Line {
-    Folder {
-        path: EntryPath,
-        mode: Mode,
-    },
-    Link {
-        path: EntryPath,
-        target: Target,
-    },
-    File {
-        path: EntryPath,
-        mode: Mode,
-        size: u64,
-        mtime: i64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        crc32c: Option<Crc>,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        runs: Vec<LineRun>,
-    },
-    More {
-        runs: Vec<LineRun>,
-    },
+struct Line {
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<EntryPath>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<Mode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<Target>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtime: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32c: Option<Crc>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<LineRun>,
 }
 
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Folder,
+    Link,
+    File,
+    More,
+}
+
+impl Line {
+    fn new(kind: Kind) -> Line {
+        let (path, mode, target) = (None, None, None);
+        Line { kind, path, mode, target, size: None, mtime: None, crc32c: None, runs: Vec::new() }
+    }
+}
+
+/// Extents, or zeros.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum LineRun {
-    Extents { pack: PackId, offset: u64, extents: Vec<LineExtent> },
-    Zeros { zeros: u64 },
+struct LineRun {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pack: Option<PackId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    extents: Vec<LineExtent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zeros: Option<u64>,
 }
 
 /// `[stored, length, digest]`.
@@ -63,6 +80,12 @@ struct LineExtent {
     stored: u32,
     length: u32,
     digest: Digest,
+}
+
+impl LineExtent {
+    fn of(extent: &ExtentRef) -> LineExtent {
+        LineExtent { stored: extent.stored, length: extent.length, digest: extent.digest }
+    }
 }
 
 impl Serialize for LineExtent {
@@ -156,42 +179,15 @@ pub(super) fn write_lines<E>(
     entry: &Entry,
     mut put: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Result<(), E>, String> {
-    let (head, runs) = match entry {
-        Entry::Folder(folder) => {
-            (Line::Folder { path: folder.path.clone(), mode: Mode(folder.mode) }, &[][..])
-        }
-        Entry::Link(link) if is_target(&link.target) => {
-            (Line::Link { path: link.path.clone(), target: Target(link.target.clone()) }, &[][..])
-        }
-        Entry::Link(link) => return Err(format!("the link {} leads nowhere", link.path)),
-        Entry::File(file, runs) => {
-            let length: u64 = runs.iter().map(Run::plain_bytes).sum();
-            if length != file.size {
-                return Err(format!("{} has {} bytes and its runs have {length}", file.path, file.size));
-            }
-            let line = Line::File {
-                path: file.path.clone(),
-                mode: Mode(file.mode),
-                size: file.size,
-                mtime: file.mtime,
-                crc32c: file.crc32c.map(Crc),
-                runs: Vec::new(),
-            };
-            (line, runs.as_slice())
-        }
-    };
-    let mut line = head;
+    let (mut line, runs) = first_line(entry)?;
+    let mut runs = line_runs(runs).peekable();
     let mut text = Vec::new();
-    let mut pieces = line_runs(runs).peekable();
     loop {
-        if let Line::File { runs, .. } | Line::More { runs } = &mut line {
-            let mut extents = 0;
-            while let Some(next) =
-                pieces.next_if(|next| extents == 0 || extents + weight(next) <= MAX_LINE_EXTENTS)
-            {
-                extents += weight(&next);
-                runs.push(next);
-            }
+        let mut extents = 0;
+        while let Some(next) = runs.next_if(|next| extents == 0 || extents + weight(next) <= MAX_LINE_EXTENTS)
+        {
+            extents += weight(&next);
+            line.runs.push(next);
         }
         text.clear();
         serde_json::to_writer(&mut text, &line).map_err(|error| error.to_string())?;
@@ -199,39 +195,62 @@ pub(super) fn write_lines<E>(
         if let Err(error) = put(&text) {
             return Ok(Err(error));
         }
-        if pieces.peek().is_none() {
+        if runs.peek().is_none() {
             return Ok(Ok(()));
         }
-        line = Line::More { runs: Vec::new() };
+        line = Line::new(Kind::More);
+    }
+}
+
+/// The line an entry begins with, without the runs, and these.
+fn first_line(entry: &Entry) -> Result<(Line, &[Run]), String> {
+    match entry {
+        Entry::Folder(Folder { path, mode }) => {
+            let line = Line { path: Some(path.clone()), mode: Some(Mode(*mode)), ..Line::new(Kind::Folder) };
+            Ok((line, &[]))
+        }
+        Entry::Link(Link { path, target }) if is_target(target) => {
+            let target = Some(Target(target.clone()));
+            Ok((Line { path: Some(path.clone()), target, ..Line::new(Kind::Link) }, &[]))
+        }
+        Entry::Link(Link { path, .. }) => Err(format!("the link {path} leads nowhere")),
+        Entry::File(File { path, mode, size, mtime, crc32c }, runs) => {
+            let length: u64 = runs.iter().map(Run::plain_bytes).sum();
+            if length != *size {
+                return Err(format!("{path} has {size} bytes and its runs have {length}"));
+            }
+            let line = Line {
+                path: Some(path.clone()),
+                mode: Some(Mode(*mode)),
+                size: Some(*size),
+                mtime: Some(*mtime),
+                crc32c: crc32c.map(Crc),
+                ..Line::new(Kind::File)
+            };
+            Ok((line, runs))
+        }
     }
 }
 
 /// How much of a line a run takes up.
 fn weight(run: &LineRun) -> usize {
-    match run {
-        LineRun::Extents { extents, .. } => extents.len().max(1),
-        LineRun::Zeros { .. } => 1,
-    }
+    run.extents.len().max(1)
 }
 
 /// The runs as they stand in lines: none with more extents than one line may have.
 fn line_runs(runs: &[Run]) -> impl Iterator<Item = LineRun> {
     runs.iter().flat_map(|run| {
         let (zeros, extents) = match run {
-            Run::Zeros(zeros) => (Some(LineRun::Zeros { zeros: *zeros }), &[][..]),
+            Run::Zeros(zeros) => (Some(*zeros), &[][..]),
             Run::Extents(extents) => (None, extents.as_slice()),
         };
-        let pieces = extents.chunks(MAX_LINE_EXTENTS).map(|extents| LineRun::Extents {
-            pack: extents[0].pack,
-            offset: extents[0].offset,
-            extents: extents
-                .iter()
-                .map(|extent| LineExtent {
-                    stored: extent.stored,
-                    length: extent.length,
-                    digest: extent.digest,
-                })
-                .collect(),
+        let zeros =
+            zeros.map(|zeros| LineRun { pack: None, offset: None, extents: Vec::new(), zeros: Some(zeros) });
+        let pieces = extents.chunks(MAX_LINE_EXTENTS).map(|extents| LineRun {
+            pack: Some(extents[0].pack),
+            offset: Some(extents[0].offset),
+            extents: extents.iter().map(LineExtent::of).collect(),
+            zeros: None,
         });
         zeros.into_iter().chain(pieces)
     })
@@ -240,37 +259,48 @@ fn line_runs(runs: &[Run]) -> impl Iterator<Item = LineRun> {
 /// What a line says: an item, and for a file the runs that stand in the same line.
 pub(crate) fn parse_line(line: &[u8]) -> Result<(Item, Vec<Run>), String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    Ok(match line {
-        Line::Folder { path, mode } => (Item::Folder(Folder { path, mode: mode.0 }), Vec::new()),
-        Line::Link { path, target } => (Item::Link(Link { path, target: target.0 }), Vec::new()),
-        Line::File { path, mode, size, mtime, crc32c, runs } => {
-            if size > MAX_FILE_BYTES {
-                return Err(format!("{path} has an impossible length"));
-            }
-            let file = File { path, mode: mode.0, size, mtime, crc32c: crc32c.map(|crc| crc.0) };
-            (Item::File(file), read_runs(runs)?)
+    let runs: Vec<Run> = line.runs.into_iter().map(read_run).collect::<Result<_, _>>()?;
+    if line.kind == Kind::More {
+        return Ok((Item::Runs(runs), Vec::new()));
+    }
+    let path = line.path.ok_or("it has no path")?;
+    let missing = |what: &str| format!("{path} has no {what}");
+    let item = match line.kind {
+        Kind::Folder => {
+            let mode = line.mode.ok_or_else(|| missing("mode"))?.0;
+            Item::Folder(Folder { path, mode })
         }
-        Line::More { runs } => (Item::Runs(read_runs(runs)?), Vec::new()),
-    })
-}
-
-fn read_runs(runs: Vec<LineRun>) -> Result<Vec<Run>, String> {
-    runs.into_iter().map(read_run).collect()
+        Kind::Link => {
+            let target = line.target.ok_or_else(|| missing("target"))?.0;
+            Item::Link(Link { path, target })
+        }
+        Kind::File | Kind::More => {
+            let mode = line.mode.ok_or_else(|| missing("mode"))?.0;
+            let size =
+                line.size.filter(|size| *size <= MAX_FILE_BYTES).ok_or_else(|| missing("possible size"))?;
+            let mtime = line.mtime.ok_or_else(|| missing("mtime"))?;
+            let file = File { path, mode, size, mtime, crc32c: line.crc32c.map(|crc| crc.0) };
+            return Ok((Item::File(file), runs));
+        }
+    };
+    if runs.is_empty() { Ok((item, runs)) } else { Err("it has bytes and is no file".to_owned()) }
 }
 
 fn read_run(run: LineRun) -> Result<Run, String> {
-    match run {
-        LineRun::Zeros { zeros } if zeros <= MAX_FILE_BYTES => Ok(Run::Zeros(zeros)),
-        LineRun::Zeros { .. } => Err("a run of zeros has an impossible length".to_owned()),
-        LineRun::Extents { pack, mut offset, extents } => {
-            let mut read = Vec::with_capacity(extents.len());
-            for LineExtent { stored, length, digest } in extents {
+    match (run.zeros, run.pack, run.offset) {
+        (Some(zeros), None, None) if zeros <= MAX_FILE_BYTES && run.extents.is_empty() => {
+            Ok(Run::Zeros(zeros))
+        }
+        (None, Some(pack), Some(mut offset)) => {
+            let mut extents = Vec::with_capacity(run.extents.len());
+            for LineExtent { stored, length, digest } in run.extents {
                 let extent = ExtentRef { pack, offset, stored, length, digest };
                 check_extent(&extent).map_err(|reason| format!("an extent {reason}"))?;
                 offset += u64::from(stored);
-                read.push(extent);
+                extents.push(extent);
             }
-            Ok(Run::Extents(read))
+            Ok(Run::Extents(extents))
         }
+        _ => Err("a run is neither extents nor zeros".to_owned()),
     }
 }

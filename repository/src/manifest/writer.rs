@@ -77,7 +77,7 @@ impl ManifestWriter {
         let plain = Plain::of_pieces(&pieces);
         let number = self.parts.len() as u32 + 1;
         let repository = self.backups.repository();
-        let body = repository.seal(pieces, plain)?;
+        let body = repository.seal(pieces, |_| plain)?;
         repository.put_own(&self.backups.section().manifest_part(&self.label, number), &body).await?;
         self.parts.push(ManifestPart { bytes: plain.length, digest: plain.digest });
         Ok(())
@@ -100,9 +100,8 @@ impl ManifestWriter {
         }
         let mut pieces = vec![write_skippable(&json).into()];
         pieces.extend(self.lines.finish().map_err(Error::Codec)?.into_vec());
-        let plain = Plain::of_pieces(&pieces);
         let repository = self.backups.repository();
-        let body = repository.seal(pieces, plain)?;
+        let body = repository.seal(pieces, Plain::of_pieces)?;
         repository.put_own(&self.backups.section().manifest(&self.label), &body).await?;
         Ok(head)
     }

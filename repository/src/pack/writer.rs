@@ -121,18 +121,14 @@ fn task_failed(error: tokio::task::JoinError) -> Error {
 }
 
 async fn put_pack(backups: Backups, id: PackId, pieces: Vec<Bytes>) -> Result<u64> {
-    let repository = backups.repository();
-    let body = if repository.encrypts() {
-        let repository = repository.clone();
+    let repository = backups.repository().clone();
+    let seal = move || repository.seal(pieces, Plain::of_pieces);
+    let body = if backups.repository().encrypts() {
         // Encrypting a pack takes some 30 ms, which others on this thread should not wait for.
-        let seal = move || {
-            let plain = Plain::of_pieces(&pieces);
-            repository.seal(pieces, plain)
-        };
         tokio::task::spawn_blocking(seal).await.map_err(task_failed)??
     } else {
-        pieces.into_iter().collect()
+        seal()?
     };
-    repository.put_own(&backups.section().pack(id), &body).await?;
+    backups.repository().put_own(&backups.section().pack(id), &body).await?;
     Ok(body.len())
 }
