@@ -1,0 +1,183 @@
+//! Putting one file into every repository (R1).
+//!
+//! Each repository has a thread and a runtime of its own: one whose file system hangs, or whose network is slow, must not
+//! keep the file from the others. While the file is checked and compressed they connect and see that the repository is
+//! one and knows the cluster, which saves the time of a round trip or two on a remote store.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use highwater_repository::config::{ClusterConfig, RepositoryConfig};
+use highwater_repository::{EncodedWal, Repository, Stored};
+use highwater_wal::{Summary, SystemId, Timestamp, WalFile};
+
+use crate::check::{self, Known};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::source::Source;
+
+/// What is to be archived.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The file's name.
+    pub file: WalFile,
+    /// Its content.
+    pub source: Source,
+    /// The cluster it belongs to.
+    pub cluster: &'a ClusterConfig,
+    /// That cluster's system identifier.
+    pub system_id: SystemId,
+    /// What is known beside the content.
+    pub known: Known,
+    /// By when everything that the server had acknowledged lies in this segment or an earlier one; `None` where nothing
+    /// vouches for that.
+    pub written: Option<Timestamp>,
+}
+
+/// What came of one repository.
+#[derive(Debug)]
+pub struct Answer {
+    /// The repository, for messages.
+    pub repository: String,
+    /// Whether the file was new there, or why it isn't there.
+    pub result: Result<Stored, Error>,
+}
+
+/// How the program ends: well only when every repository has the file (R1).
+pub fn decide(answers: &[Answer]) -> Exit {
+    let exit = |answer: &Answer| answer.result.as_ref().map_or_else(Error::exit, |_| Exit::Archived);
+    let exits = || answers.iter().map(exit);
+    // What has to be mended by hand is told before what may pass.
+    exits().find(|exit| *exit == Exit::Damaged).or_else(|| exits().max()).unwrap_or(Exit::Failed)
+}
+
+/// A file that was found good and compressed, for one repository.
+struct Prepared {
+    encoded: EncodedWal,
+    summary: Option<Summary>,
+}
+
+/// Checks the file and puts it into each of `repositories`, whatever becomes of the others.
+///
+/// # Errors
+/// What is wrong with the file itself; then no repository has got it.
+pub fn archive(job: &Job<'_>, repositories: &[RepositoryConfig]) -> Result<Vec<Answer>, Error> {
+    thread::scope(|scope| {
+        let mut connected = Vec::new();
+        let mut uploads = Vec::new();
+        for config in repositories {
+            let repository = Repository::connect(config);
+            let (sender, receiver) = channel();
+            connected.extend(repository.as_ref().ok().map(|repository| (repository.clone(), sender)));
+            let upload = move || upload(job, repository?, &receiver);
+            uploads.push((config, thread::Builder::new().spawn_scoped(scope, upload)));
+        }
+        let handed_out = hand_out(job, connected);
+        let mut answers = Vec::new();
+        for (config, thread) in uploads {
+            let result = match thread {
+                // A panic has ended the program before.
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(error) => Err(Error::Thread(error)),
+            };
+            let repository = config.label().to_owned();
+            answers.extend(result.transpose().map(|result| Answer { repository, result }));
+        }
+        handed_out.map(|()| answers)
+    })
+}
+
+/// Checks and compresses the file and hands it to the uploads.
+fn hand_out(job: &Job<'_>, uploads: Vec<(Repository, Sender<Prepared>)>) -> Result<(), Error> {
+    let bytes = &job.source.bytes;
+    let (summary, encoded) = thread::scope(|scope| {
+        let check = || check::check(job.file, bytes, &job.known);
+        let check = thread::Builder::new().spawn_scoped(scope, check).map_err(Error::Thread)?;
+        let encoded = encode(bytes, uploads.iter().map(|(repository, _)| repository))?;
+        let summary = check.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, Error>((summary, encoded))
+    })?;
+    for ((_, sender), encoded) in uploads.into_iter().zip(encoded) {
+        // An upload that has ended already has an answer.
+        let _ = sender.send(Prepared { encoded, summary: summary.clone() });
+    }
+    Ok(())
+}
+
+/// Compresses the file for each repository, once for each way of doing it.
+fn encode<'a>(
+    bytes: &[u8],
+    repositories: impl Iterator<Item = &'a Repository>,
+) -> Result<Vec<EncodedWal>, Error> {
+    let mut done: Vec<(&Repository, EncodedWal)> = Vec::new();
+    for repository in repositories {
+        let same = done.iter().find(|(other, _)| other.compression() == repository.compression());
+        let encoded = match same {
+            Some((_, encoded)) => encoded.clone(),
+            None => repository.encode_wal(bytes)?,
+        };
+        done.push((repository, encoded));
+    }
+    Ok(done.into_iter().map(|(_, encoded)| encoded).collect())
+}
+
+/// Puts the file that comes through `prepared` into one repository; `None` when none comes because it was refused.
+fn upload(
+    job: &Job<'_>,
+    repository: Repository,
+    prepared: &Receiver<Prepared>,
+) -> Result<Option<Stored>, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    runtime.block_on(async {
+        let cluster = repository.cluster(&job.cluster.name, job.system_id);
+        let (repository_facts, cluster_facts) = tokio::join!(repository.facts(), cluster.facts());
+        repository_facts?;
+        let known_size = cluster_facts?.segment_size;
+        let Ok(Prepared { encoded, summary }) = prepared.recv() else { return Ok(None) };
+        if let Some(found) =
+            summary.as_ref().map(|summary| summary.segment_size).filter(|size| *size != known_size)
+        {
+            return Err(Error::SegmentSize {
+                cluster: job.cluster.name.to_string(),
+                system_id: job.system_id,
+                known: known_size.bytes(),
+                found: found.bytes(),
+            });
+        }
+        Ok(Some(cluster.put_encoded_wal(job.file, encoded, summary, job.written).await?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(result: Result<Stored, Error>) -> Answer {
+        Answer { repository: "one".to_owned(), result }
+    }
+
+    fn damaged() -> Error {
+        highwater_repository::Error::Damaged { key: "k".to_owned(), reason: "r".to_owned() }.into()
+    }
+
+    #[test]
+    fn r01_every_repository_must_have_it() {
+        let usage = || Err(Error::Usage("u".to_owned()));
+        let failed = || Err(Error::Thread(std::io::ErrorKind::WouldBlock.into()));
+        for (results, expected) in [
+            (vec![], Exit::Failed),
+            (vec![Ok(Stored::Created)], Exit::Archived),
+            (vec![Ok(Stored::AlreadySame)], Exit::Archived),
+            (vec![Ok(Stored::Created), Ok(Stored::AlreadySame)], Exit::Archived),
+            (vec![Ok(Stored::Created), failed()], Exit::Failed),
+            (vec![failed(), Ok(Stored::Created)], Exit::Failed),
+            (vec![usage()], Exit::Usage),
+            (vec![failed(), usage(), Ok(Stored::Created)], Exit::Usage),
+            (vec![Err(damaged()), usage(), failed()], Exit::Damaged),
+        ] {
+            let answers: Vec<Answer> = results.into_iter().map(answer).collect();
+            assert_eq!(decide(&answers), expected, "{answers:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether a file is what its name says, decided from its content alone (R4).
+
+use highwater_wal::{
+    Check, Lsn, PageHeader, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineHistory,
+    WalFile, check_segment,
+};
+
+use crate::error::Error;
+
+/// What is known of a file beside its content.
+#[derive(Debug)]
+pub struct Known {
+    /// The cluster's system identifier, where the data directory tells it.
+    pub system_id: Option<SystemId>,
+    /// Where the file's timeline ended, by the history of the newest timeline of this server; `None` while it goes on.
+    pub timeline_ended: Option<Lsn>,
+    /// How closely segments are looked at.
+    pub level: Check,
+}
+
+/// Checks the file; gives the summary of a segment.
+pub fn check(file: WalFile, bytes: &[u8], known: &Known) -> Result<Option<Summary>, Error> {
+    match file {
+        WalFile::Segment(segment) => {
+            let kind = known.timeline_ended.map_or(SegmentKind::Complete, SegmentKind::Ended);
+            check_wal(segment, bytes, known, kind).map(Some)
+        }
+        WalFile::Partial(segment) => check_wal(segment, bytes, known, SegmentKind::Partial).map(Some),
+        WalFile::History(timeline) => {
+            TimelineHistory::parse(timeline, bytes)?;
+            Ok(None)
+        }
+        WalFile::BackupLabel { segment, .. } => {
+            if starts_in(bytes, segment) {
+                Ok(None)
+            } else {
+                Err(Error::BackupLabel(segment))
+            }
+        }
+    }
+}
+
+fn check_wal(segment: SegmentName, bytes: &[u8], known: &Known, kind: SegmentKind) -> Result<Summary, Error> {
+    let size = segment_size(bytes)?;
+    Ok(check_segment(segment, size, known.system_id, bytes, known.level, kind)?)
+}
+
+/// The size of the cluster's segments as the segment itself tells it, else that of the file. Where the two differ the
+/// check says what is wrong.
+fn segment_size(bytes: &[u8]) -> Result<SegmentSize, Error> {
+    let told = PageHeader::parse(bytes).and_then(|header| header.long);
+    let told = told.and_then(|long| SegmentSize::new(long.segment_size.into()).ok());
+    Ok(told.map_or_else(|| SegmentSize::new(bytes.len() as u64), Ok)?)
+}
+
+/// The system identifier in a segment's own header. Other files have none.
+pub fn system_id(file: WalFile, bytes: &[u8]) -> Option<SystemId> {
+    match file {
+        WalFile::Segment(_) | WalFile::Partial(_) => Some(PageHeader::parse(bytes)?.long?.system_id),
+        WalFile::History(_) | WalFile::BackupLabel { .. } => None,
+    }
+}
+
+/// Whether a backup label speaks of `segment`: its first line is `START WAL LOCATION: 0/2000028 (file
+/// 000000010000000000000002)` (`xlogbackup.c`).
+fn starts_in(label: &[u8], segment: SegmentName) -> bool {
+    let line = label.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    line.starts_with("START WAL LOCATION: ") && line.trim_end().ends_with(&format!("(file {segment})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn known(level: Check) -> Known {
+        Known { system_id: Some(SystemId(7)), timeline_ended: None, level }
+    }
+
+    fn checked(name: &str, bytes: &[u8]) -> Result<Option<Summary>, Error> {
+        check(name.parse().unwrap(), bytes, &known(Check::Full))
+    }
+
+    #[test]
+    fn r04_histories_are_taken_only_in_their_form() {
+        assert_eq!(
+            checked("00000002.history", b"1\t0/5000000\tno recovery target specified\n").unwrap(),
+            None
+        );
+        for content in ["no history", "2\t0/5000000\tnot smaller", "1\tnowhere"] {
+            let error = checked("00000002.history", content.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("timeline 2") && error.contains("hint: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn r04_a_backup_label_belongs_to_its_segment() {
+        let name = "000000010000000000000002.00000028.backup";
+        let label = "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\nSTOP WAL LOCATION: …\n";
+        assert_eq!(checked(name, label.as_bytes()).unwrap(), None);
+        for other in [label.replace("0002)", "0003)"), label.replace("START", "STOP"), String::new()] {
+            let error = checked(name, other.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("000000010000000000000002") && error.contains("hint: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn r04_what_is_no_segment_is_refused_at_either_level() {
+        for level in [Check::Full, Check::Header] {
+            for length in [0, 1, 39, 8192, 1 << 20] {
+                let name = "000000010000000000000001".parse().unwrap();
+                let error = check(name, &vec![0; length], &known(level)).unwrap_err().to_string();
+                assert!(error.contains("hint: "), "{error}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn r22_any_content_is_taken_or_refused(
+            name in prop_oneof!["00000001000000000000000[0-9]", "0000000[2-9].history", "000000010000000000000002.00000028.backup"],
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let _ = checked(&name, &bytes);
+            let _ = system_id(name.parse().unwrap(), &bytes);
+        }
+    }
+}

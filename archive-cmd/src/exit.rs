@@ -1,0 +1,55 @@
+//! How the program ends, and what PostgreSQL makes of it.
+
+use std::process::ExitCode;
+
+/// The program's exit statuses.
+///
+/// PostgreSQL removes the file after 0 and tries again after anything else. None is above 125: PostgreSQL takes that
+/// for a signal or a missing program and restarts its archiver (`pgarch.c`, `pgarch_archiveXlog`, PostgreSQL 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// The file is durable in every repository (R1).
+    Archived = 0,
+    /// It is not, or that isn't known.
+    Failed = 1,
+    /// Arguments, configuration, or the place where the program was started are wrong.
+    Usage = 2,
+    /// What a repository holds under the file's name is damaged.
+    Damaged = 4,
+}
+
+impl Exit {
+    /// All of them.
+    #[cfg(test)]
+    const ALL: [Exit; 4] = [Exit::Archived, Exit::Failed, Exit::Usage, Exit::Damaged];
+
+    /// As the operating system takes it.
+    pub fn status(self) -> i32 {
+        self as i32
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_documented_one() {
+        let table = [(Exit::Archived, 0), (Exit::Failed, 1), (Exit::Usage, 2), (Exit::Damaged, 4)];
+        assert_eq!(table.map(|(exit, _)| exit), Exit::ALL);
+        for (exit, status) in table {
+            assert_eq!((exit.status(), ExitCode::from(exit)), (status, ExitCode::from(status as u8)));
+        }
+    }
+
+    #[test]
+    fn no_status_restarts_the_archiver() {
+        assert!(Exit::ALL.iter().all(|exit| (0..=125).contains(&exit.status())));
+    }
+}

@@ -1,0 +1,125 @@
+//! Asking one repository for the file.
+
+use highwater_repository::config::RepositoryConfig;
+use highwater_repository::{ClusterName, ClusterRepository, Repository, WalHead};
+use highwater_wal::{SegmentSize, SystemId, TimelineHistory, WalFile, check_first_page};
+
+use crate::decide::{self, Answer};
+use crate::destination::Destination;
+use crate::error::Error;
+
+/// How many bytes of a segment the check of its first page wants: more than its header has.
+const FIRST_PAGE_BYTES: usize = 64;
+
+/// What is wanted.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The file.
+    pub file: WalFile,
+    /// The cluster's name in the repositories.
+    pub cluster: ClusterName,
+    /// Its system identifier, where the data directory or the user tells it.
+    pub system_id: Option<SystemId>,
+}
+
+/// Fetches the file from the repository of these settings into `destination`, where it is verified but not published.
+pub async fn fetch(config: &RepositoryConfig, wanted: &Wanted, destination: &Destination) -> Answer {
+    match try_fetch(config, wanted, destination).await {
+        Ok(true) => Answer::Found,
+        Ok(false) => Answer::NotThere,
+        Err(error) => Answer::Failed(error),
+    }
+}
+
+/// Whether the repository has the file. It is said not to have it only when everything is as it must be for that answer:
+/// the repository is one, it knows the cluster, and it has nothing later of the timeline (R6).
+async fn try_fetch(
+    config: &RepositoryConfig,
+    wanted: &Wanted,
+    destination: &Destination,
+) -> Result<bool, Error> {
+    let repository = Repository::connect(config)?;
+    let system_id = match wanted.system_id {
+        Some(system_id) => system_id,
+        None => only_system(&repository, &wanted.cluster).await?,
+    };
+    let cluster = repository.cluster(&wanted.cluster, system_id);
+    if has(&cluster, wanted.file, destination).await? {
+        return Ok(true);
+    }
+    repository.facts().await?;
+    let size = cluster.facts().await?.segment_size;
+    let Some(shown_by) = gap(&cluster, size, wanted.file).await? else { return Ok(false) };
+    // Both may have been archived since it was asked for, in their order: then it is there now.
+    if has(&cluster, wanted.file, destination).await? {
+        return Ok(true);
+    }
+    Err(Error::Hole { repository: config.label().to_owned(), shown_by })
+}
+
+/// Writes the file into `destination` and verifies it (R7). False only when the store has answered that there is no such
+/// object.
+async fn has(cluster: &ClusterRepository, file: WalFile, destination: &Destination) -> Result<bool, Error> {
+    destination.empty()?;
+    let key = cluster.section().wal(file);
+    match cluster.get_wal_into(file, destination.file()).await {
+        Ok(head) => check_header(cluster, &head, destination).map(|()| true),
+        // An answer about another object, such as a key that the segment is encrypted to, says nothing of this one.
+        Err(highwater_repository::Error::Store(error))
+            if error.is_not_found() && error.key == key.as_str() =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sees that the segment is the one that its name says: its digest was compared with that of its own object, which may
+/// lie under another's name.
+fn check_header(cluster: &ClusterRepository, head: &WalHead, destination: &Destination) -> Result<(), Error> {
+    let (WalFile::Segment(name) | WalFile::Partial(name)) = head.file else { return Ok(()) };
+    let size = SegmentSize::new(head.plain.length)?;
+    let beginning = destination.beginning(FIRST_PAGE_BYTES)?;
+    check_first_page(name, size, Some(cluster.system_id()), &beginning)
+        .map_err(|refusal| Error::OtherSegment { repository: cluster.repository().url(), refusal })
+}
+
+/// What shows that `file`, which is not there, should be.
+async fn gap(cluster: &ClusterRepository, size: SegmentSize, file: WalFile) -> Result<Option<String>, Error> {
+    let WalFile::Segment(missing) = file else {
+        // PostgreSQL asks for histories of timelines that may not exist. That segments of such a timeline are there
+        // shows nothing: an archive that was begun after a promotion has never been given its history.
+        return Ok(None);
+    };
+    let mut after = Some(cluster.section().wal(file).to_string());
+    while let Some(from) = after {
+        let page = cluster.list_wal(missing.timeline, None, Some(&from)).await?;
+        if let Some((later, _)) = page.files.iter().find(|(other, _)| decide::is_later(missing, *other)) {
+            return Ok(Some(format!("{later} is there")));
+        }
+        after = page.next;
+    }
+    let newest =
+        cluster.timelines().await?.into_iter().next_back().filter(|newest| *newest > missing.timeline);
+    let Some(newest) = newest else { return Ok(None) };
+    let history = match cluster.get_wal(WalFile::History(newest)).await {
+        Ok(object) => TimelineHistory::parse(newest, object.bytes)?,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let left_at = history.left_at(missing.timeline).filter(|left_at| *left_at >= missing.end(size));
+    Ok(left_at.map(|lsn| format!("{} says that this timeline went on to {lsn}", newest.history_name())))
+}
+
+/// The only system identifier of a cluster, for who asks outside of a data directory.
+async fn only_system(repository: &Repository, cluster: &ClusterName) -> Result<SystemId, Error> {
+    let systems = repository.systems(cluster).await?;
+    match systems.as_slice() {
+        [one] => Ok(*one),
+        several => Err(Error::WhichSystem {
+            cluster: cluster.to_string(),
+            count: several.len(),
+            repository: repository.url(),
+        }),
+    }
+}
