@@ -173,12 +173,9 @@ impl<T: Into<String>> From<T> for StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let location = self.0.split('?').next().unwrap_or_default();
-        match (location.find("://"), location.rfind('@')) {
-            (Some(scheme), Some(at)) if at > scheme => {
-                write!(f, "{}://…{}", &location[..scheme], &location[at..])
-            }
-            _ => f.write_str(location),
-        }
+        let Some((secret, rest)) = location.rsplit_once('@') else { return f.write_str(location) };
+        let scheme = secret.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+        write!(f, "{scheme}…@{rest}")
     }
 }
 

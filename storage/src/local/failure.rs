@@ -55,6 +55,8 @@ fn judge(error: &io::Error) -> (ErrorKind, &'static str) {
             ErrorKind::Invalid,
             "this file system lacks what a repository needs; use a local file system or NFS",
         ),
+        // Whether a thing is missing was looked at before: it has gone since.
+        Some(Errno::NOENT) => (ErrorKind::Unavailable, "somebody else deletes there; this passes"),
         Some(
             Errno::STALE
             | Errno::AGAIN
@@ -88,6 +90,7 @@ mod tests {
             (Errno::NOTDIR, ErrorKind::Invalid),
             (Errno::XDEV, ErrorKind::Invalid),
             (Errno::STALE, ErrorKind::Unavailable),
+            (Errno::NOENT, ErrorKind::Unavailable),
             (Errno::IO, ErrorKind::Other),
         ];
         for (errno, kind) in cases {

@@ -32,8 +32,6 @@ const MOST_PIECES: usize = 1024;
 impl Root {
     pub(super) fn put(&self, key: &Key, body: &Body) -> Result<Put> {
         let target = self.file(key);
-        let failed = |error| failure::from_io("put", key.as_str(), &target, error);
-
         // Looked at first, since most second puts of one name are repeats and need not write the body.
         match fs::metadata(&target) {
             Ok(found) => {
@@ -43,12 +41,13 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.confirm_missing("put", key.as_str(), &target)?;
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failure::from_io("put", key.as_str(), &target, error)),
         }
 
-        let aside = Aside::write(&self.path, body)
-            .map_err(|error| failure::from_io("put", key.as_str(), &self.path, error))?;
-        match self.publish(aside, &target).map_err(failed)? {
+        let written = Aside::write(&self.path, body);
+        let aside = written.map_err(|error| failure::from_io("put", key.as_str(), &self.path, error))?;
+        let published = self.publish(aside, &target);
+        match published.map_err(|error| failure::from_io("put", key.as_str(), &target, error))? {
             Put::Exists => self.exists(key, &target),
             Put::Created => {
                 self.tidy();
@@ -59,13 +58,17 @@ impl Root {
 
     /// Moves what was written aside to its name and makes that durable.
     fn publish(&self, aside: Aside, target: &Path) -> io::Result<Put> {
-        let Some(folder) = target.parent() else { return Err(Errno::INVAL.into()) };
+        let folder = target.parent().unwrap_or(&self.path);
         for _ in 0..MOVE_TRIES {
             folders::make(folder)?;
             match move_without_replacing(&aside.path, target) {
                 Ok(()) => {
                     aside.moved();
-                    return folders::sync_up_to(&self.path, folder).map(|()| Put::Created);
+                    return match folders::sync_up_to(&self.path, folder) {
+                        // Somebody has deleted the object since, and the folder with it.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Put::Created),
+                        synced => synced.map(|()| Put::Created),
+                    };
                 }
                 Err(Errno::EXIST) => return Ok(Put::Exists),
                 // A delete has removed the folder because it was empty.
@@ -78,12 +81,11 @@ impl Root {
     }
 
     /// Whoever made the object may have been killed before it was durable: it is made so before we rely on it (R1).
+    /// Should it be deleted in this moment, that passes, and the next put makes it.
     fn exists(&self, key: &Key, target: &Path) -> Result<Put> {
-        let folder = target.parent().unwrap_or(&self.path);
-        match folders::sync_up_to(&self.path, folder) {
-            Ok(()) => Ok(Put::Exists),
-            Err(error) => Err(failure::from_io("put", key.as_str(), target, error)),
-        }
+        let synced = folders::sync_up_to(&self.path, target.parent().unwrap_or(&self.path));
+        synced.map_err(|error| failure::from_io("put", key.as_str(), target, error))?;
+        Ok(Put::Exists)
     }
 
     pub(super) fn delete(&self, key: &Key) -> Result<()> {

@@ -91,7 +91,9 @@ const UNSAFE: &str = "this store does not know conditional puts (If-None-Match);
 fn judge_code(operation: &str, status: u16, code: &str) -> Option<(ErrorKind, &'static str)> {
     use ErrorKind::{Denied, Invalid, NoSpace, NotFound, Unavailable, Unsafe};
     let verdict = match code {
-        "NoSuchKey" if status == 404 => (NotFound, "list what is there, and compare the cluster's name"),
+        "NoSuchKey" if status == 404 && !matches!(operation, "put" | "list") => {
+            (NotFound, "list what is there, and compare the cluster's name")
+        }
         "NoSuchBucket" => (Invalid, BUCKET),
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => (Denied, RIGHTS),
         "InvalidAccessKeyId"

@@ -31,6 +31,13 @@ pub(super) struct S3Settings {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CredentialSource {
     Keys { id: String, secret: SecretSource, token: Option<Secret> },
+    Elsewhere(Elsewhere),
+}
+
+/// A place that credentials have to be fetched from, and fetched again when they expire.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// A profile by name, or the one that the environment names.
     Profile(Option<String>),
     WebIdentity,
     Instance,
@@ -135,10 +142,10 @@ fn credential_source(config: &StoreConfig, environment: Environment<'_>) -> Resu
     match chosen {
         Credentials::Static => static_keys(config),
         Credentials::Environment => environment_keys(environment),
-        Credentials::Profile => Ok(CredentialSource::Profile(config.profile.clone())),
-        Credentials::WebIdentity => Ok(CredentialSource::WebIdentity),
-        Credentials::Instance => Ok(CredentialSource::Instance),
-        Credentials::Container => Ok(CredentialSource::Container),
+        Credentials::Profile => Ok(CredentialSource::Elsewhere(Elsewhere::Profile(config.profile.clone()))),
+        Credentials::WebIdentity => Ok(CredentialSource::Elsewhere(Elsewhere::WebIdentity)),
+        Credentials::Instance => Ok(CredentialSource::Elsewhere(Elsewhere::Instance)),
+        Credentials::Container => Ok(CredentialSource::Elsewhere(Elsewhere::Container)),
     }
 }
 
@@ -210,6 +217,7 @@ mod tests {
         let source = |config: &StoreConfig, environment: Environment<'_>| {
             S3Settings::new(config, environment).unwrap().source
         };
+        let elsewhere = CredentialSource::Elsewhere;
         let keys = |token: Option<&str>| CredentialSource::Keys {
             id: "AK".into(),
             secret: SecretSource::Given(Secret::new("SK")),
@@ -217,13 +225,13 @@ mod tests {
         };
         assert_eq!(source(&config(with_keys), &keys_in_environment), keys(None));
         assert_eq!(source(&config(|_| ()), &keys_in_environment), keys(Some("ST")));
-        assert_eq!(source(&config(|_| ()), &nothing), CredentialSource::Profile(None));
+        assert_eq!(source(&config(|_| ()), &nothing), elsewhere(Elsewhere::Profile(None)));
         let profile = config(|config| config.profile = Some("p".into()));
-        assert_eq!(source(&profile, &keys_in_environment), CredentialSource::Profile(Some("p".into())));
+        assert_eq!(source(&profile, &keys_in_environment), elsewhere(Elsewhere::Profile(Some("p".into()))));
         let token_only = |name: &str| (name == "AWS_WEB_IDENTITY_TOKEN_FILE").then(|| "/token".to_owned());
-        assert_eq!(source(&config(|_| ()), &token_only), CredentialSource::WebIdentity);
+        assert_eq!(source(&config(|_| ()), &token_only), elsewhere(Elsewhere::WebIdentity));
         let instance = config(|config| config.credentials = Some(Credentials::Instance));
-        assert_eq!(source(&instance, &keys_in_environment), CredentialSource::Instance);
+        assert_eq!(source(&instance, &keys_in_environment), elsewhere(Elsewhere::Instance));
     }
 
     #[test]
