@@ -76,16 +76,14 @@ impl Uri<'_> {
             hosts.push(self.part("host", host)?.value);
             ports.push(self.part("port", port)?.value);
         }
-        let join = |list: &[Zeroizing<String>]| {
-            let list: Vec<&str> = list.iter().map(|entry| entry.as_str()).collect();
-            Zeroizing::new(list.join(","))
-        };
         let position = self.position(list);
-        if hosts.iter().any(|host| !host.is_empty()) {
-            pairs.push(Pair { name: "host".to_owned(), value: join(&hosts), position });
-        }
-        if ports.iter().any(|port| !port.is_empty()) {
-            pairs.push(Pair { name: "port".to_owned(), value: join(&ports), position });
+        for (name, list) in [("host", hosts), ("port", ports)] {
+            let list: Vec<&str> = list.iter().map(|entry| entry.as_str()).collect();
+            let value = Zeroizing::new(list.join(","));
+            // A lone comma counts: the default, twice.
+            if !value.is_empty() {
+                pairs.push(Pair { name: name.to_owned(), value, position });
+            }
         }
         Ok(())
     }
@@ -109,7 +107,10 @@ impl Uri<'_> {
     }
 
     fn query(&self, query: &str, pairs: &mut Vec<Pair>) -> Result<()> {
-        for setting in query.split('&').filter(|setting| !setting.is_empty()) {
+        if query.is_empty() {
+            return Ok(());
+        }
+        for setting in query.strip_suffix('&').unwrap_or(query).split('&') {
             let Some((name, value)) = setting.split_once('=') else {
                 return Err(self.wrong(setting, "an equals sign is missing in the setting that starts"));
             };
@@ -239,7 +240,9 @@ mod tests {
             ("postgresql://%2Fvar%2Flib%2Fpostgresql/dbname", "host=/var/lib/postgresql dbname=dbname"),
             ("postgresql:///dbname?host=/var/lib/postgresql", "dbname=dbname host=/var/lib/postgresql"),
             ("postgresql://a,b:2,[::3]:3/db", "host=a,b,::3 port=,2,3 dbname=db"),
-            ("postgresql://a,b", "host=a,b"),
+            ("postgresql://a,b", "host=a,b port=,"),
+            ("postgresql://,", "host=, port=,"),
+            ("postgresql://a?port=1&", "host=a port=1"),
             ("postgresql://:5433", "port=5433"),
             ("postgres://host/?ssl=true", "host=host sslmode=require"),
             ("postgresql://u:p%40ss%3A%2F@host", "user=u password=p@ss:/ host=host"),
@@ -263,6 +266,7 @@ mod tests {
             ("postgres://host/%", 17, "hexadecimal"),
             ("postgres://host?%c3=x", 17, "UTF-8"),
             ("postgres://host?zzz", 17, "equals sign"),
+            ("postgres://host?&port=1", 17, "equals sign"),
             ("postgres://host?uzer=a&port=1=2", 24, "second equals"),
             ("postgres://[::1", 12, "]"),
             ("postgres://[]", 12, "empty"),
