@@ -13,7 +13,8 @@ use crate::{Limits, Result, ServerError, ServerVersion};
 /// A connection to a server, ready for commands; they are methods, each in a file of its own.
 ///
 /// A command whose future is dropped half-way, or that runs into a limit, leaves a connection that takes no more
-/// commands ([`crate::Error::Closed`]). Dropping the client ends the connection, and with it what the server is doing for it.
+/// commands ([`crate::Error::Closed`]). Dropping the client closes the connection. The server ends what it is doing
+/// for it when it next sends something: at once for a base backup, at its end for a query.
 #[derive(Debug)]
 pub struct Client<S = Transport> {
     pub(crate) connection: Connection<S>,

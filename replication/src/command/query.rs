@@ -113,13 +113,11 @@ impl Gathering {
                 }
                 self.rows.rows.push(row);
             }
-            // Replication commands are followed by a tag of their own; the first one is the result's.
-            Message::CommandComplete(tag) if self.is_complete => drop(tag),
-            Message::CommandComplete(tag) => {
+            Message::CommandComplete(tag) if !self.is_complete => {
                 self.rows.tag = tag;
                 self.is_complete = true;
             }
-            Message::EmptyQueryResponse => self.is_complete = true,
+            Message::EmptyQueryResponse if !self.is_complete => self.is_complete = true,
             Message::ReadyForQuery(_) if self.is_complete => return Ok(Some(std::mem::take(&mut self.rows))),
             other => return Err(Error::protocol(format!("{} in the answer to one command", other.kind()))),
         }

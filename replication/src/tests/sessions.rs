@@ -153,6 +153,7 @@ async fn r22_an_answer_out_of_order_is_refused() {
         [columns(&["a"]), row(&[Some("1"), Some("2")])].concat(),
         [one_row(), one_row()].concat()[..one_row().len() - 6].to_vec(),
         [complete("A"), columns(&["a"])].concat(),
+        [complete("A"), complete("B"), ready()].concat(),
         ready(),
         copy_out(),
         frame(b'G', [0; 3]),
@@ -179,6 +180,17 @@ async fn empty_and_rowless_commands() {
     let rows = client.query("set a = b").await.unwrap();
     assert_eq!((rows.tag.as_str(), rows.rows.len()), ("SET", 0));
     assert!(matches!(rows.single(), Err(Error::Protocol { .. })));
+}
+
+#[test]
+fn connections_can_move_between_threads() {
+    fn can_move<T: Send>(_: &T) {}
+    fn check(config: &crate::Config, client: crate::Client, backup: &mut crate::BackupStream) {
+        can_move(&crate::connect(config, crate::Mode::Sql));
+        can_move(&backup.next());
+        can_move(&client.base_backup(&crate::BaseBackup::new("b")));
+    }
+    let _ = check;
 }
 
 #[test]
