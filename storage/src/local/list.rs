@@ -4,8 +4,9 @@
 //! and that before `a0`. So the tree is walked folder by folder with the names sorted that way, passing by what lies wholly before
 //! the page's beginning, and stopping when the page is full.
 
-use std::fs::{self, FileType};
+use std::fs::{self, DirEntry, FileType};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::{Root, failure};
@@ -27,71 +28,88 @@ impl Root {
         Ok(walk.page)
     }
 
-    /// The names in `folder` ("" or ending in '/') that can be parts of a key, sorted, folders with a '/' behind.
-    fn names(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    /// Visits the names in `folder` ("" or ending in '/') that can be parts of a key, in the folder's own order, those
+    /// of folders with a '/' behind, until told to stop.
+    fn visit(&self, folder: &str, mut visit: impl FnMut(String) -> ControlFlow<()>) -> Result<()> {
         let path = self.path.join(folder);
         let failed = |error| failure::from_io("list", folder, &path, error);
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.confirm_missing("list", folder, &path).map(|()| Vec::new());
-            }
             // Objects cannot lie below an object.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(()),
+            Err(error) => return self.gone(folder, &path, error),
         };
-        let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let Ok(mut name) = entry.file_name().into_string() else { continue };
-            if !Key::is_part(&name) || (folder.is_empty() && name == NOT_OURS) {
+            let is_ours = Key::is_part(&name) && !(folder.is_empty() && name == NOT_OURS);
+            if !is_ours || folder.len() + name.len() > Key::MAX_LENGTH_BYTES {
                 continue;
             }
-            let Some(kind) = self.kind(&entry.path(), entry.file_type().map_err(failed)?)? else { continue };
-            if kind.is_dir() {
-                name.push('/');
-            } else if !kind.is_file() {
-                continue;
+            match self.kind(&entry, entry.file_type().map_err(failed)?)? {
+                Some(kind) if kind.is_dir() => name.push('/'),
+                Some(kind) if kind.is_file() => {}
+                _ => continue,
             }
+            if visit(name).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The wanted names in `folder`, sorted.
+    fn names(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.visit(folder, |name| {
             if wanted(&name) {
                 names.push(name);
             }
-        }
+            ControlFlow::Continue(())
+        })?;
         names.sort_unstable();
         Ok(names)
     }
 
     /// What a name is, or what it leads to where it is a link; nothing when it has just been deleted.
-    fn kind(&self, path: &Path, kind: FileType) -> Result<Option<FileType>> {
+    fn kind(&self, entry: &DirEntry, kind: FileType) -> Result<Option<FileType>> {
         if !kind.is_symlink() {
             return Ok(Some(kind));
         }
-        match fs::metadata(path) {
+        match fs::metadata(entry.path()) {
             Ok(found) => Ok(Some(found.file_type())),
-            Err(error) => self.gone("list", path, error).map(|()| None),
+            Err(error) => {
+                let path = entry.path();
+                let key = path.strip_prefix(&self.path).unwrap_or(&path).display().to_string();
+                self.gone(&key, &path, error).map(|()| None)
+            }
         }
     }
 
-    fn gone(&self, operation: &'static str, path: &Path, error: io::Error) -> Result<()> {
-        let key = path.strip_prefix(&self.path).unwrap_or(path).display().to_string();
+    /// Passes over what has been deleted since it was seen.
+    fn gone(&self, key: &str, path: &Path, error: io::Error) -> Result<()> {
         if error.kind() == io::ErrorKind::NotFound {
-            return self.confirm_missing(operation, &key, path);
+            return self.confirm_missing("list", key, path);
         }
-        Err(failure::from_io(operation, key, path, error))
+        Err(failure::from_io("list", key, path, error))
     }
 
     /// Whether any object lies below `folder`.
     fn holds_an_object(&self, folder: &str) -> Result<bool> {
-        let names = self.names(folder, |_| true)?;
-        if names.iter().any(|name| !name.ends_with('/')) {
-            return Ok(true);
-        }
-        for name in names {
-            if self.holds_an_object(&format!("{folder}{name}"))? {
-                return Ok(true);
+        let mut holds = false;
+        let mut below = Vec::new();
+        self.visit(folder, |name| {
+            holds = !name.ends_with('/');
+            if holds {
+                return ControlFlow::Break(());
             }
+            below.push(name);
+            ControlFlow::Continue(())
+        })?;
+        for name in below {
+            holds = holds || self.holds_an_object(&format!("{folder}{name}"))?;
         }
-        Ok(false)
+        Ok(holds)
     }
 }
 
@@ -106,13 +124,18 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Lists what is below `folder`; false when the page is full and more may follow.
     fn folder(&mut self, folder: &str) -> Result<bool> {
-        let (prefix, after) = (self.prefix, self.after);
-        let folders = self.folders;
-        let wanted = |name: &str| is_wanted(&format!("{folder}{name}"), prefix, after, folders);
-        for name in self.root.names(folder, wanted)? {
+        // Names are compared without what stands before all of them.
+        let prefix = self.prefix.strip_prefix(folder).unwrap_or("");
+        let after = match self.after.strip_prefix(folder) {
+            Some(after) => after,
+            None if folder > self.after => "",
+            None => return Ok(true),
+        };
+        let gathers = self.folders;
+        for name in self.root.names(folder, |name| is_wanted(name, prefix, after, gathers))? {
             let path = format!("{folder}{name}");
             let go_on = match name.ends_with('/') {
-                true if self.folders && path.len() > prefix.len() => self.add_folder(path)?,
+                true if self.folders && path.len() > self.prefix.len() => self.add_folder(path)?,
                 true => self.folder(&path)?,
                 false => self.add_object(&path)?,
             };
@@ -124,12 +147,11 @@ impl Walk<'_> {
     }
 
     fn add_object(&mut self, path: &str) -> Result<bool> {
-        // A name longer than a key may be, made by somebody else.
-        let Ok(key) = path.parse::<Key>() else { return Ok(true) };
+        let key = path.parse::<Key>()?;
         let file = self.root.file(&key);
         let size = match fs::metadata(&file) {
             Ok(found) => found.len(),
-            Err(error) => return self.root.gone("list", &file, error).map(|()| true),
+            Err(error) => return self.root.gone(path, &file, error).map(|()| true),
         };
         if self.is_full() {
             return Ok(false);
@@ -161,7 +183,8 @@ impl Walk<'_> {
     }
 }
 
-/// Whether `path`, a key or a folder ending in '/', is or may hold what a listing looks for.
+/// Whether `path`, a key or a folder ending in '/', is or may hold what a listing looks for. All three are relative to
+/// one folder, which itself lies behind `after` or holds it.
 fn is_wanted(path: &str, prefix: &str, after: &str, folders: bool) -> bool {
     let is_folder = path.ends_with('/');
     let is_gathered = folders && path.len() > prefix.len();

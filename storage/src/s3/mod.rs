@@ -319,3 +319,42 @@ impl ContentRange {
         (found.first <= found.last && found.last < found.size).then_some(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        let good = ContentRange { first: 2, last: 4, size: 100 };
+        assert_eq!(ContentRange::parse("bytes 2-4/100"), Some(good));
+        for bad in [
+            "",
+            "bytes */100",
+            "bytes 2-4/*",
+            "bytes 4-2/100",
+            "bytes 2-100/100",
+            "2-4/100",
+            "bytes 2-4",
+            "bytes -4/9",
+        ] {
+            assert_eq!(ContentRange::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_folders_begins_behind_all_of_the_last_one() {
+        let cases = [
+            ("", "a/x", true, "a/~"),
+            ("", "a/", true, "a/~"),
+            ("p/", "p/a/x/y", true, "p/a/~"),
+            ("p/", "p/a", true, "p/a"),
+            ("p/q", "p/qr/s", true, "p/qr/~"),
+            ("p/q", "p/a/s", true, "p/a/s"),
+            ("", "a/x", false, "a/x"),
+        ];
+        for (prefix, after, folders, expected) in cases {
+            assert_eq!(start_after(prefix, after, folders), expected, "{prefix} {after} {folders}");
+        }
+    }
+}

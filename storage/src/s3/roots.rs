@@ -60,3 +60,40 @@ fn usable(text: &str) -> String {
     };
     text.split_inclusive(END).filter(is_usable).flat_map(|pem| [pem, "\n"]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_left_out() {
+        let machine = load(None, &nothing).unwrap();
+        let first = machine.split_inclusive(END).next().unwrap();
+        let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let broken = "-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n";
+        let mixed = file(&format!("# a comment\n{bad}{first}\n{broken}{bad}and more"));
+        let found = load(Some(mixed.path()), &nothing).unwrap();
+        assert_eq!(found.trim(), first.trim());
+        for useless in ["", bad, broken, "words"] {
+            assert!(load(Some(file(useless).path()), &nothing).unwrap_err().contains("hint: "), "{useless}");
+        }
+    }
+
+    #[test]
+    fn the_setting_counts_before_the_environment_and_that_before_the_machine() {
+        let missing = |name: &str| (name == "SSL_CERT_FILE").then(|| "/no/such/file".to_owned());
+        assert!(load(None, &missing).unwrap_err().contains("/no/such/file"));
+        let own = file(load(None, &nothing).unwrap().split_inclusive(END).next().unwrap());
+        assert_eq!(load(Some(own.path()), &missing).unwrap().matches(END).count(), 1);
+    }
+}

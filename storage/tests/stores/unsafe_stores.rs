@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
+use highwater_storage::retry::Retry;
 use highwater_storage::{
     Body, ErrorKind, Key, Listing, Put, Result, Store, StoreConfig, conformance, open, prove_conditional_put,
 };
@@ -118,4 +120,39 @@ async fn r02_the_local_folder_is_safe() {
     let store = open(&StoreConfig::from_url(format!("file://{}", scratch.path().display()))).unwrap();
     prove_conditional_put(&*store, "").await.unwrap();
     assert_eq!(store.list("", None, false).await.unwrap(), Listing::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r02_a_lost_answer_does_not_make_a_safe_store_unsafe() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = StoreConfig::from_url(format!("file://{}", scratch.path().display()));
+    // The first put of each name, so also the one that wins the race, is carried out without an answer.
+    let lost = |place: usize| {
+        Rule::on(Operation::PutIfAbsent, Fault::After(ErrorKind::TimedOut))
+            .keys(format!("-{place}"))
+            .times(16)
+    };
+    let faults = FaultStore::new(open(&config).unwrap(), 1, (0..4).map(lost));
+    let store = Retry::new(Arc::new(faults), &config);
+    prove_conditional_put(&store, "").await.unwrap();
+}
+
+#[tokio::test]
+async fn r02_a_store_that_fails_is_not_proven_and_not_called_unsafe() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = StoreConfig::from_url(format!("file://{}", scratch.path().display()));
+    for (operation, kind) in [
+        (Operation::PutIfAbsent, ErrorKind::Unavailable),
+        (Operation::Get, ErrorKind::Denied),
+        (Operation::Delete, ErrorKind::Unavailable),
+    ] {
+        let rule = Rule::on(operation, Fault::Before(kind));
+        let store = FaultStore::new(open(&config).unwrap(), 1, [rule]);
+        assert_eq!(prove_conditional_put(&store, "").await.unwrap_err().kind, kind, "{operation:?}");
+    }
+    // A host that may not delete leaves its trials behind.
+    let rule = Rule::on(Operation::Delete, Fault::Before(ErrorKind::Denied));
+    let store = FaultStore::new(open(&config).unwrap(), 1, [rule]);
+    prove_conditional_put(&store, "left/").await.unwrap();
+    assert_eq!(store.list("left/", None, false).await.unwrap().entries.len(), 4);
 }
