@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use highwater_repository::Config;
 use highwater_tests::cache_folder;
 use serde_json::Value;
 
@@ -75,6 +76,25 @@ fn compose_names_files_stages_and_volumes_that_exist() {
             assert!(compose["services"].get(&needed).is_some(), "{name} needs {needed}");
         }
     }
+}
+
+#[test]
+fn the_containers_configuration_is_understood() {
+    let compose = compose();
+    let secrets = compose["x-repository-key"].as_object().unwrap();
+    let environment = secrets.iter().map(|(name, value)| (name.into(), value.as_str().unwrap().into()));
+    let config = Config::parse(&read("docker/highwater.toml"), "docker/highwater.toml", environment).unwrap();
+    let store = &config.repositories[0].store;
+    assert!(compose["services"].get("store").is_some());
+    assert_eq!(store.endpoint.as_deref(), Some("http://store:9000"));
+    assert_eq!(
+        store.access_key_id.as_deref(),
+        compose["services"]["store"]["environment"]["RUSTFS_ACCESS_KEY"].as_str()
+    );
+    let cluster = config.cluster(None).unwrap();
+    let data = format!("data:{}", cluster.data_directory.as_ref().unwrap().display());
+    let volumes = compose["services"]["postgres"]["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume.as_str() == Some(&data)), "the data directory is not {data}");
 }
 
 #[test]

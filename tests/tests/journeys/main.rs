@@ -1,0 +1,12 @@
+//! Whole journeys: what a user does, with real servers, in one file each.
+
+mod archive_command_checks_what_it_takes;
+mod archive_command_is_durable;
+mod archive_command_knows_its_cluster;
+mod archive_command_refuses_other_content;
+mod commands;
+mod commands_keep_secrets;
+mod commands_on_s3;
+mod restore_command_delivers_whole_files;
+mod restore_command_never_loses_rows;
+mod restore_command_serves_standbys;
