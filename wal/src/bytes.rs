@@ -13,7 +13,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next bytes as an array, or `None` where there are fewer.
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, tail) = self.0.split_first_chunk::<N>()?;
         self.0 = tail;
         Some(*head)

@@ -22,9 +22,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::body::possible_lengths;
 use crate::border;
 use crate::kind::{self, Kind, xlog};
-use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, possible_lengths, record_crc, rmgr};
+use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, record_crc, rmgr};
 use crate::refusal::{Reason, Refusal};
 use crate::walker::{self, Fault, Format, Found, Step, Walker};
 use crate::{Lsn, SegmentName, SegmentSize, Summary, SystemId, Unfinished};

@@ -1,8 +1,8 @@
 //! R4, rule by rule, on WAL made for it.
 
 use super::*;
+use crate::body::RelationFile;
 use crate::kind::xlog;
-use crate::record::RelationFile;
 use crate::testing::{PAGE, SYSTEM, Wal, mib, relation_file, tli, with_main};
 use crate::{PgVersion, Timestamp};
 use proptest::prelude::*;

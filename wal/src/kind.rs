@@ -1,8 +1,9 @@
 //! What a record says, for the records that matter to archiving and recovery
 //! (`xact.h`, `pg_control.h`, `storage_xlog.h`, `heapam_xlog.h`, PostgreSQL 14–18).
 
+use crate::body::{RecordBody, RelationFile};
 use crate::bytes::Fields;
-use crate::record::{RecordBody, RecordHeader, RelationFile, rmgr};
+use crate::record::{RecordHeader, rmgr};
 use crate::{Lsn, PgVersion, TimelineId, Timestamp};
 
 /// What a record says.
@@ -167,7 +168,7 @@ impl Kind {
         if !is_decoded(header) {
             return Some(Kind::Other);
         }
-        let main = RecordBody::parse(version, body)?.main;
+        let main = RecordBody::parse(version, body)?.main();
         match header.rmgr {
             rmgr::XLOG => decode_xlog(header.info, Fields(main)),
             rmgr::TRANSACTION => {

@@ -1,7 +1,36 @@
-//! PostgreSQL's write-ahead log, as data: names, positions, pages, records.
+//! PostgreSQL's write-ahead log, as data: names, positions, timelines, pages, records, for PostgreSQL 14 to 18.
 //!
-//! Pure: no I/O, no async, no clock.
+//! The crate turns bytes into facts and refuses bytes that aren't WAL. It never touches a file, a socket or a clock, has
+//! no async, and stores nothing. It reads WAL and doesn't write any. Full-page images are passed over, not unpacked, and
+//! of the records only those are decoded that archiving and recovery turn on: commits and aborts, checkpoints,
+//! switches, ends of recovery, restore points, dropped and truncated relation files.
+//!
+//! | module | what it knows |
+//! | --- | --- |
+//! | `lsn`, `ids`, `segment`, `timestamp` | positions, timelines, system identifiers, segments and their names, times |
+//! | `file` | the names of all files that are archived |
+//! | `history` | timeline histories, and which timeline has the WAL at an LSN |
+//! | `page`, `record`, `body`, `kind` | page headers, record headers and checksums, parts of a record, what it says |
+//! | `walker` | how records lie across pages, and what a crash or a new timeline does to them |
+//! | `check`, `summary`, `border` | whether a segment may be archived (R4), what it holds, what lies between two |
+//! | `records` | records off contiguous WAL that comes in pieces |
+//! | `refusal`, `error` | what is wrong with a piece of WAL, or with a name |
+//!
+//! What a segment holds is known from one pass over it:
+//!
+//! ```no_run
+//! use highwater_wal::{Check, SegmentKind, SegmentName, SegmentSize, check_segment};
+//!
+//! let name: SegmentName = "00000001000000000000002A".parse()?;
+//! let bytes = std::fs::read(format!("pg_wal/{name}"))?;
+//! let summary = check_segment(name, SegmentSize::DEFAULT, None, &bytes, Check::Full, SegmentKind::Complete)?;
+//! if let Some(last) = summary.last_commit {
+//!     println!("{name}: {} commits, the last at {}, {}", summary.commits, last.lsn, last.time);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod body;
 mod border;
 mod bytes;
 mod check;
@@ -22,6 +51,7 @@ mod testing;
 mod timestamp;
 mod walker;
 
+pub use body::{BlockRef, RecordBody, RelationFile};
 pub use border::Joined;
 pub use check::{Check, SegmentKind, check_first_page, check_segment};
 pub use error::Error;
@@ -31,7 +61,7 @@ pub use ids::{SystemId, TimelineId};
 pub use kind::{Checkpoint, EndOfRecovery, Finished, Kind};
 pub use lsn::Lsn;
 pub use page::{LongHeader, PageHeader, PgVersion};
-pub use record::{BlockRef, RecordBody, RecordHeader, RelationFile, rmgr};
+pub use record::{RecordHeader, rmgr};
 pub use records::{RawRecord, Record, Records};
 pub use refusal::{Reason, Refusal};
 pub use segment::{SegmentName, SegmentSize};

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::body::RecordBody;
 use crate::kind::Kind;
 use crate::page::LONG_HEADER_LENGTH;
-use crate::record::{RecordBody, RecordHeader};
+use crate::record::RecordHeader;
 use crate::refusal::{Reason, Refusal};
 use crate::walker::{self, Fault, Step, Walker};
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Unfinished};

@@ -60,7 +60,7 @@ fn bodies_are_whole_also_across_pages() {
     records.push(tli(1), wal.start, &wal.bytes[..]).unwrap();
     let raw = records.next_raw().unwrap().unwrap();
     assert_eq!((raw.lsn, raw.body.len(), raw.kind()), (lsn, 3 * PAGE - 24, Some(Kind::Other)));
-    let main = raw.parts().unwrap().main;
+    let main = raw.parts().unwrap().main();
     assert!(main.iter().enumerate().all(|(index, byte)| *byte == ((index + 5) % 251) as u8));
 }
 

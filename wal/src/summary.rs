@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::body::RelationFile;
 use crate::kind::{Checkpoint, Finished, Kind};
-use crate::record::RelationFile;
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Timestamp};
 
 /// The version of [`Summary`] that this crate writes.

@@ -1,8 +1,9 @@
 //! Makes WAL for the unit tests, byte by byte as a server lays it out (`CopyXLogRecordToWAL`).
 
+use crate::body::RelationFile;
 use crate::kind::xlog;
 use crate::page::{FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, LONG_HEADER};
-use crate::record::{ALIGNMENT, CRC_OFFSET, RECORD_HEADER_LENGTH, RelationFile};
+use crate::record::{ALIGNMENT, RECORD_HEADER_LENGTH, record_crc};
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, rmgr};
 
 pub(crate) const PAGE: usize = 8192;
@@ -210,6 +211,7 @@ fn record_bytes(rmgr: u8, info: u8, xid: u32, previous: Lsn, body: &[u8]) -> Vec
     let length = (RECORD_HEADER_LENGTH + body.len()) as u32;
     let head =
         fields(&[&length.to_le_bytes(), &xid.to_le_bytes(), &previous.0.to_le_bytes(), &[info, rmgr, 0, 0]]);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(body), &head[..CRC_OFFSET]);
-    fields(&[&head, &crc.to_le_bytes(), body])
+    let head = fields(&[&head, &[0; 4]]);
+    let crc = record_crc(crc32c::crc32c(body), head.first_chunk().unwrap());
+    fields(&[&head[..20], &crc.to_le_bytes(), body])
 }

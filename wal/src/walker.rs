@@ -331,15 +331,15 @@ impl Walker {
         if (length as usize) < RECORD_HEADER_LENGTH {
             return Err((lsn, Reason::RecordLength(length)));
         }
-        let header = rest.first_chunk::<RECORD_HEADER_LENGTH>();
-        if let Some(bytes) = header {
-            self.check_record_header(lsn, &RecordHeader::parse(bytes)).map_err(|reason| (lsn, reason))?;
-        }
-        if let Some((whole, header)) = rest.get(..length as usize).zip(header) {
-            let body_crc = crc32c::crc32c(&whole[RECORD_HEADER_LENGTH..]);
-            let body = self.at + RECORD_HEADER_LENGTH..self.at + whole.len();
-            let next = self.at + whole.len().next_multiple_of(ALIGNMENT);
-            return self.finish(page, lsn, header, body_crc, Body::InPage(body), next);
+        if let Some(bytes) = rest.first_chunk::<RECORD_HEADER_LENGTH>() {
+            let header = RecordHeader::parse(bytes);
+            self.check_record_header(lsn, &header).map_err(|reason| (lsn, reason))?;
+            if let Some(body) = rest.get(RECORD_HEADER_LENGTH..length as usize) {
+                let computed = record_crc(crc32c::crc32c(body), bytes);
+                let body = self.at + RECORD_HEADER_LENGTH..self.at + length as usize;
+                let next = self.at + (length as usize).next_multiple_of(ALIGNMENT);
+                return self.finish(page, lsn, header, computed, Body::InPage(body), next);
+            }
         }
         if rest.len() < room {
             return Ok(Step::NeedsMore);
@@ -384,51 +384,47 @@ impl Walker {
                     self.running = Running::Record(partial);
                     return Ok(Step::PageDone);
                 }
-                self.finish(page, lsn, &partial.header, partial.crc, Body::Kept, next)
+                let header = RecordHeader::parse(&partial.header);
+                let computed = record_crc(partial.crc, &partial.header);
+                self.finish(page, lsn, header, computed, Body::Kept, next)
             }
         }
     }
 
     /// The body of the record that [`Walker::step`] has just found in `page`; empty if it wasn't kept.
     pub(crate) fn body<'a>(&'a self, found: &Found, page: &'a [u8]) -> &'a [u8] {
-        self.body_at(&found.body, page)
-    }
-
-    fn body_at<'a>(&'a self, body: &Body, page: &'a [u8]) -> &'a [u8] {
-        match body {
+        match &found.body {
             Body::InPage(range) => page.get(range.clone()).unwrap_or_default(),
             Body::Kept => &self.body,
         }
     }
 
-    /// A record is whole.
+    /// A record is whole: its bytes give the checksum `computed`, and what follows it begins at `next` in the page.
     fn finish(
         &mut self,
         page: &[u8],
         lsn: Lsn,
-        bytes: &[u8; RECORD_HEADER_LENGTH],
-        body_crc: u32,
+        header: RecordHeader,
+        computed: u32,
         body: Body,
         next: usize,
     ) -> Result<Step, Fault> {
-        let header = RecordHeader::parse(bytes);
-        let computed = record_crc(body_crc, bytes);
         if computed != header.crc {
             return Err((lsn, Reason::Crc { found: header.crc, computed }));
         }
-        let is_overwrite = header.rmgr == rmgr::XLOG && header.info == xlog::OVERWRITE_CONTRECORD;
-        if is_overwrite || self.overwrites.is_some() {
-            self.check_overwrite(&header, self.body_at(&body, page)).map_err(|reason| (lsn, reason))?;
+        let is_xlog = header.rmgr == rmgr::XLOG;
+        let is_switch = is_xlog && header.info == xlog::SWITCH;
+        let behind = self.page + next as u64;
+        let end = if is_switch { Lsn(behind.0.next_multiple_of(self.size.bytes())) } else { behind };
+        let found = Found { lsn, end, header, body };
+        if self.overwrites.is_some() || (is_xlog && header.info == xlog::OVERWRITE_CONTRECORD) {
+            self.check_overwrite(&header, self.body(&found, page)).map_err(|reason| (lsn, reason))?;
             self.overwrites = None;
         }
         self.at = next;
         self.last = Some(lsn);
-        self.switched = header.rmgr == rmgr::XLOG && header.info == xlog::SWITCH;
-        let mut end = self.page + next as u64;
-        if self.switched {
-            end = Lsn(end.0.next_multiple_of(self.size.bytes()));
-        }
-        Ok(Step::Record(Found { lsn, end, header, body }))
+        self.switched = is_switch;
+        Ok(Step::Record(found))
     }
 
     /// Adds a piece to a record that runs across pages.
