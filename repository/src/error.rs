@@ -3,6 +3,7 @@
 use highwater_storage::ErrorKind;
 
 use crate::digest::Plain;
+use crate::names::ClusterName;
 use crate::wal_object::Archived;
 
 /// Result of this crate.
@@ -95,6 +96,17 @@ pub enum Error {
         url: String,
     },
 
+    /// No cluster of that name.
+    #[error("there is no cluster {cluster} in {url}; hint: {}", known_clusters(.known))]
+    NoSuchCluster {
+        /// What was asked for.
+        cluster: ClusterName,
+        /// Those that there are.
+        known: Vec<ClusterName>,
+        /// The repository.
+        url: String,
+    },
+
     /// What is known of a cluster does not fit what was found.
     #[error("{key}: {reason}; hint: compare the cluster's name in the configuration with highwater list")]
     Mismatch {
@@ -176,6 +188,16 @@ pub struct Different {
     pub hint: &'static str,
 }
 
+fn known_clusters(known: &[ClusterName]) -> String {
+    match known {
+        [] => "it has none yet: add one with highwater init".to_owned(),
+        known => {
+            let names: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
+            format!("it has {}", names.join(", "))
+        }
+    }
+}
+
 fn describe(archived: &Option<Archived>) -> String {
     archived.as_ref().map_or_else(String::new, |by| format!(" (put by {} at {})", by.host, by.time))
 }
@@ -201,7 +223,8 @@ impl Error {
         matches!(self, Error::Config { .. })
     }
 
-    pub(crate) fn damaged(key: impl ToString, reason: impl Into<String>) -> Error {
+    /// An object that is not what it should be, and why.
+    pub fn damaged(key: impl ToString, reason: impl Into<String>) -> Error {
         Error::Damaged { key: key.to_string(), reason: reason.into() }
     }
 }

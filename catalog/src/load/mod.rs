@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use highwater_repository::{ClusterRepository, WalHead};
 use highwater_wal::{SegmentName, WalFile};
 
-use crate::facts::{Joint, Known, Need};
+use crate::facts::{Known, Need};
 use crate::plan::Unsettled;
 use crate::{Branch, Inventory, Plan, Request, Unreachable, plan, windows};
 

@@ -1,0 +1,41 @@
+//! One file for each verb.
+
+mod backup;
+mod check;
+mod init;
+mod list;
+mod plan;
+mod restore;
+mod status;
+mod window;
+
+use clap::CommandFactory;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::error::Error;
+use crate::output;
+
+/// Does what was asked for.
+pub async fn run(cli: &Cli) -> Result<(), Error> {
+    if let Command::Init(args) = &cli.command {
+        return init::run(&cli.common, args).await;
+    }
+    if let Command::Completions { shell } = &cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "highwater", &mut script);
+        return output::print(&String::from_utf8_lossy(&script));
+    }
+    let context = Context::load(&cli.common)?;
+    match &cli.command {
+        Command::Check(args) => check::run(&context, args).await,
+        Command::Backup(args) => backup::run(&context, args).await,
+        Command::List => list::run(&context).await,
+        Command::Window => window::run(&context).await,
+        Command::Plan(args) => plan::run(&context, args).await,
+        Command::Restore(args) => restore::run(&context, args).await,
+        Command::Status => status::run(&context).await,
+        // Done above.
+        Command::Init(_) | Command::Completions { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,41 @@
+//! Times in the machine's time zone, always with their offset.
+
+use highwater_wal::Timestamp;
+use time::{OffsetDateTime, UtcOffset};
+
+/// The offset of the machine's zone at a moment; UTC where the machine does not say.
+pub fn offset_at(moment: OffsetDateTime) -> UtcOffset {
+    UtcOffset::local_offset_at(moment).unwrap_or(UtcOffset::UTC)
+}
+
+/// A time in the machine's zone, to the microsecond where it has any: `2026-11-20 11:16:00.123456 +01:00`.
+pub fn local(time: Timestamp) -> String {
+    let Some(utc) = time.to_datetime(UtcOffset::UTC) else { return time.to_string() };
+    shown(utc, offset_at(utc))
+}
+
+fn shown(utc: OffsetDateTime, offset: UtcOffset) -> String {
+    let date = utc.to_offset(offset);
+    let micros = match date.microsecond() {
+        0 => String::new(),
+        micros => format!(".{micros:06}"),
+    };
+    let (hours, minutes, _) = offset.as_hms();
+    let sign = if offset.is_negative() { '-' } else { '+' };
+    let clock = format!("{:02}:{:02}:{:02}{micros}", date.hour(), date.minute(), date.second());
+    format!("{} {clock} {sign}{:02}:{:02}", date.date(), hours.abs(), minutes.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::{datetime, offset};
+
+    use super::*;
+
+    #[test]
+    fn the_offset_is_always_there() {
+        let moment = datetime!(2026-11-20 10:16:00.000120 UTC);
+        assert_eq!(shown(moment, offset!(-5:30)), "2026-11-20 04:46:00.000120 -05:30");
+        assert_eq!(shown(datetime!(2026-11-20 10:16 UTC), UtcOffset::UTC), "2026-11-20 10:16:00 +00:00");
+    }
+}
