@@ -1,0 +1,145 @@
+//! What the restored server's `postgresql.auto.conf` says, and how texts are quoted for it.
+
+mod merge;
+mod quote;
+
+use highwater_catalog::{Plan, Stop, Target};
+use highwater_repository::marker::Kind;
+
+pub(crate) use merge::merge;
+pub use quote::RestoreCommand;
+pub(crate) use quote::shell_word;
+
+use crate::options::{Action, Options, Role};
+
+/// A setting's name and value, not quoted.
+pub(crate) type Setting = (&'static str, String);
+
+/// What belongs to an earlier recovery, or to a standby that the backup was taken from, and would change this one.
+const EARLIER: [(&str, &str); 3] =
+    [("recovery_end_command", ""), ("archive_cleanup_command", ""), ("recovery_min_apply_delay", "0")];
+
+/// Every recovery target. PostgreSQL refuses to start with two of them (`error_multiple_recovery_targets`), and one may stand in
+/// a `postgresql.conf` that came with the backup.
+const NO_TARGET: [(&str, &str); 5] = [
+    ("recovery_target", ""),
+    ("recovery_target_name", ""),
+    ("recovery_target_time", ""),
+    ("recovery_target_xid", ""),
+    ("recovery_target_lsn", ""),
+];
+
+/// What keeps a copy away from its original: it must not archive (R5), follow the original's primary, wait for
+/// the original's standbys, take the original's place as a subscriber, or replace the file with the original's process id.
+const APART: [(&str, &str); 6] = [
+    ("archive_mode", "off"),
+    ("primary_conninfo", ""),
+    ("primary_slot_name", ""),
+    ("synchronous_standby_names", ""),
+    ("max_logical_replication_workers", "0"),
+    ("external_pid_file", ""),
+];
+
+/// The settings for a plan, in the order in which they have to stand: a target that is set must come behind those that
+/// are not, since each assignment is checked against the target known so far (`assign_recovery_target_…`, PostgreSQL 15).
+pub(crate) fn settings(plan: &Plan, options: &Options) -> Vec<Setting> {
+    let fixed = |(name, value): (&'static str, &str)| (name, value.to_owned());
+    let mut all: Vec<Setting> = vec![("restore_command", options.restore_command.text())];
+    all.extend(EARLIER.map(fixed));
+    all.extend(NO_TARGET.map(fixed));
+    if follows(plan, options.role) {
+        all.push(("recovery_target_timeline", "latest".to_owned()));
+    } else {
+        all.push(("recovery_target_timeline", plan.timeline.to_string()));
+        all.push(("recovery_target_action", options.action.as_str().to_owned()));
+        match plan.stop {
+            Stop::Consistent => all.push(("recovery_target", "immediate".to_owned())),
+            Stop::Record { lsn, inclusive } => {
+                all.push(("recovery_target_inclusive", if inclusive { "on" } else { "off" }.to_owned()));
+                all.push(("recovery_target_lsn", lsn.to_string()));
+            }
+        }
+        if options.action == Action::Pause {
+            // Without it nobody could look at the paused server, and PostgreSQL would shut it down instead.
+            all.push(("hot_standby", "on".to_owned()));
+        }
+    }
+    if options.kind == Kind::Clone {
+        all.extend(APART.map(fixed));
+    }
+    all
+}
+
+/// Whether the server is to go on applying WAL without an end: a standby for which no moment was named.
+pub(crate) fn follows(plan: &Plan, role: Role) -> bool {
+    role == Role::Standby && plan.request.target == Target::Latest
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_wal::Lsn;
+
+    use super::*;
+    use crate::options::tests::{options, plan};
+
+    fn value<'s>(settings: &'s [Setting], name: &str) -> Option<&'s str> {
+        let mut found = settings.iter().filter(|(known, _)| *known == name);
+        found.next_back().map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn r15_the_stop_is_handed_over_as_the_plan_says() {
+        let record = |inclusive| Stop::Record { lsn: Lsn(0x1_0200_0028), inclusive };
+        for (stop, target, lsn, inclusive) in [
+            (record(true), "", "1/2000028", Some("on")),
+            (record(false), "", "1/2000028", Some("off")),
+            (Stop::Consistent, "immediate", "", None),
+        ] {
+            let plan = Plan { stop, ..plan(Target::Latest) };
+            let all = settings(&plan, &options());
+            assert_eq!(value(&all, "recovery_target"), Some(target));
+            assert_eq!(value(&all, "recovery_target_lsn"), Some(lsn));
+            assert_eq!(value(&all, "recovery_target_inclusive"), inclusive);
+            assert_eq!(value(&all, "recovery_target_timeline"), Some("3"));
+            assert_eq!(value(&all, "recovery_target_action"), Some("promote"));
+            for other in ["recovery_target_name", "recovery_target_time", "recovery_target_xid"] {
+                assert_eq!(value(&all, other), Some(""));
+            }
+            let set = |(name, value): &Setting| {
+                let is_target = NO_TARGET.iter().any(|(known, _)| known == name);
+                is_target.then_some(!value.is_empty())
+            };
+            let order: Vec<bool> = all.iter().filter_map(set).collect();
+            assert!(order.is_sorted(), "the target stands behind those that are not set");
+        }
+    }
+
+    #[test]
+    fn r05_a_clone_is_kept_from_archiving_and_a_takeover_is_not() {
+        let clone = settings(&plan(Target::Latest), &options());
+        assert_eq!(value(&clone, "archive_mode"), Some("off"));
+        assert_eq!(value(&clone, "primary_conninfo"), Some(""));
+        let takeover = Options { kind: Kind::Takeover, ..options() };
+        let takeover = settings(&plan(Target::Latest), &takeover);
+        for (name, _) in APART {
+            assert_eq!(value(&takeover, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_standby_without_a_moment_follows() {
+        let standby = Options { role: Role::Standby, ..options() };
+        let follows = settings(&plan(Target::Latest), &standby);
+        assert_eq!(value(&follows, "recovery_target_timeline"), Some("latest"));
+        assert_eq!(value(&follows, "recovery_target_lsn"), Some(""));
+        let stops = settings(&plan(Target::Xid(7)), &standby);
+        assert_eq!(value(&stops, "recovery_target_timeline"), Some("3"));
+    }
+
+    #[test]
+    fn a_paused_server_can_be_looked_at() {
+        let paused = Options { action: Action::Pause, ..options() };
+        assert_eq!(value(&settings(&plan(Target::Latest), &paused), "hot_standby"), Some("on"));
+        assert_eq!(value(&settings(&plan(Target::Latest), &options()), "hot_standby"), None);
+    }
+}
