@@ -47,34 +47,46 @@ pub fn differences(listed: &mut Spooled, sent: &mut SentFiles) -> Result<Vec<Dif
     let unequal = sums.iter().enumerate().filter(|(_, (listed, sent))| listed != sent);
     let chosen: Vec<usize> = unequal.map(|(bucket, _)| bucket).take(BUCKETS_LOOKED_INTO).collect();
 
-    let mut files: BTreeMap<Vec<u8>, (Vec<(u64, u32)>, Vec<(u64, u32)>)> = BTreeMap::new();
+    let mut files: BTreeMap<Vec<u8>, Entries> = BTreeMap::new();
     listed.read(|file| {
         if chosen.contains(&bucket(&file)) {
-            files.entry(file.path).or_default().0.push((file.size, file.crc32c));
+            files.entry(file.path).or_default().listed.push((file.size, file.crc32c));
         }
     })?;
     sent.read(|file| {
         if chosen.contains(&bucket(&file)) {
-            files.entry(file.path).or_default().1.push((file.size, file.crc32c));
+            files.entry(file.path).or_default().sent.push((file.size, file.crc32c));
         }
     })?;
-    Ok(files.into_iter().flat_map(|(path, (listed, sent))| compare(path, listed, sent)).collect())
+    Ok(files.into_iter().flat_map(|(path, entries)| entries.compare(&path)).collect())
 }
 
-/// What is left of both sides when equal entries are taken away in pairs.
-fn compare(path: Vec<u8>, listed: Vec<(u64, u32)>, mut sent: Vec<(u64, u32)>) -> Vec<Difference> {
-    let mut left = Vec::new();
-    for entry in listed {
-        match sent.iter().position(|other| *other == entry) {
-            Some(at) => drop(sent.swap_remove(at)),
-            None => left.push(entry),
+/// What both lists say of one path: size and checksum of each entry.
+#[derive(Default)]
+struct Entries {
+    listed: Vec<(u64, u32)>,
+    sent: Vec<(u64, u32)>,
+}
+
+impl Entries {
+    /// What is left when equal entries are taken away in pairs.
+    fn compare(mut self, path: &[u8]) -> Vec<Difference> {
+        let mut listed = Vec::new();
+        for entry in self.listed {
+            match self.sent.iter().position(|other| *other == entry) {
+                Some(at) => drop(self.sent.swap_remove(at)),
+                None => listed.push(entry),
+            }
         }
+        let count = listed.len().max(self.sent.len());
+        let at = |list: &[(u64, u32)], index: usize| list.get(index).copied();
+        let difference = |index| Difference {
+            path: path.to_vec(),
+            listed: at(&listed, index),
+            sent: at(&self.sent, index),
+        };
+        (0..count).map(difference).collect()
     }
-    let count = left.len().max(sent.len());
-    let at = |list: &[(u64, u32)], index: usize| list.get(index).copied();
-    let difference =
-        |index| Difference { path: path.clone(), listed: at(&left, index), sent: at(&sent, index) };
-    (0..count).map(difference).collect()
 }
 
 fn bucket(file: &FileFacts) -> usize {
