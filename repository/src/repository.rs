@@ -182,12 +182,15 @@ impl Repository {
 
     /// `length` bytes from `start`, fewer where the object ends before.
     pub(crate) async fn fetch_range(&self, key: &Key, start: u64, length: u64) -> Result<Bytes> {
-        self.store().get_range(key, start..start.saturating_add(length)).await.map_err(|error| {
-            match error.kind {
-                ErrorKind::Invalid => Error::damaged(key, format!("it ends before byte {start}")),
-                _ => Error::Store(error),
-            }
-        })
+        let error = match self.store().get_range(key, start..start.saturating_add(length)).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        // An object that is too short is damaged. A repository that isn't there is an invalid request, too.
+        if error.kind == ErrorKind::Invalid && self.store().size(key).await.is_ok_and(|size| size <= start) {
+            return Err(Error::damaged(key, format!("it ends before byte {start}")));
+        }
+        Err(Error::Store(error))
     }
 
     /// Makes an object of compressed pieces: encrypts them where that is wanted. `plain` goes into the header.
