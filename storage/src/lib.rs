@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `store` | the trait and its contract |
 //! | `key`, `body`, `error` | names, contents, failures |
-//! | `config` | URL and settings |
+//! | `url`, `config` | where a store is, and its settings |
 //! | `open` | from settings to a store |
 //! | `local` | a folder on a file system |
 //! | `s3` | a bucket |
@@ -50,11 +50,13 @@ mod prove;
 pub mod retry;
 mod s3;
 mod store;
+mod url;
 
 pub use body::Body;
-pub use config::{Credentials, Secret, StoreConfig, StoreUrl};
+pub use config::{Credentials, Secret, StoreConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use key::Key;
 pub use open::{create, open};
 pub use prove::prove_conditional_put;
 pub use store::{Entry, Listing, MAX_OBJECT_BYTES, PAGE_LENGTH, Put, Store};
+pub use url::StoreUrl;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::config::{Location, StoreConfig, parse_url};
+use crate::config::StoreConfig;
 use crate::error::Result;
 use crate::local::LocalStore;
 use crate::retry::Retry;
 use crate::s3::S3Store;
 use crate::store::Store;
+use crate::url::{self, Location};
 
 /// The store that the settings describe, with retries and time limits. Nothing is asked of it yet.
 ///
@@ -16,7 +17,7 @@ use crate::store::Store;
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when a setting cannot be right.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>> {
-    let (location, settings) = parse_url(config)?;
+    let (location, settings) = url::parse(config)?;
     let store: Arc<dyn Store> = match location {
         Location::Folder(path) => Arc::new(LocalStore::new(path)),
         Location::Bucket { bucket, prefix } => Arc::new(S3Store::new(bucket, prefix, &settings)?),
@@ -33,7 +34,7 @@ pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>> {
 /// Those of [`open`], and of making the folder.
 pub fn create(config: &StoreConfig) -> Result<Arc<dyn Store>> {
     let store = open(config)?;
-    if let (Location::Folder(path), _) = parse_url(config)? {
+    if let (Location::Folder(path), _) = url::parse(config)? {
         LocalStore::new(path).create_root()?;
     }
     Ok(store)
