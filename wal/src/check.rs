@@ -49,8 +49,8 @@ pub enum SegmentKind {
     Complete,
     /// A `.partial` file: anything.
     Partial,
-    /// A segment under its full name in which the timeline ended, as the history of a later timeline says: records up
-    /// to this LSN at least, then anything. An LSN before the segment asks for nothing.
+    /// A segment of a timeline that ended at this LSN, as the history of a later timeline says: records up to there at
+    /// least, then anything. With an LSN behind the segment that is a complete one, with one before it anything goes.
     Ended(Lsn),
 }
 
@@ -114,7 +114,7 @@ pub fn check_segment(
     match walked {
         Ok(()) => {
             check_unfinished(&walker, bytes, start).map_err(refuse)?;
-            if kind == SegmentKind::Complete {
+            if needed == name.end(size) {
                 check_reaches_timeline(name, &walker, &summary).map_err(refuse)?;
             }
         }

@@ -354,6 +354,8 @@ fn r04_a_complete_segment_that_ends_in_zeros_is_refused() {
     assert_eq!(check(wal.name(), &wal.bytes, kind).unwrap().end, Some(end));
     assert!(!check(wal.name(), &wal.bytes, kind).unwrap().is_covered());
     assert!(check(wal.name(), &wal.bytes, SegmentKind::Ended(Lsn(8))).is_ok());
+    let behind = SegmentKind::Ended(wal.start + (9 << 20));
+    assert_eq!(reason(check(wal.name(), &wal.bytes, behind)), refused);
     let later = SegmentKind::Ended(end + 8);
     assert_eq!(reason(check(wal.name(), &wal.bytes, later)).1, Reason::Ends { missing: 8 });
 }

@@ -4,6 +4,7 @@
 
 mod agrees_with_pg_waldump;
 mod agrees_with_the_server;
+mod borders;
 mod crashes;
 mod damage;
 mod support;
