@@ -257,7 +257,10 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
         _ => return Err("hint: write it as 90s, 5m or 2h".to_owned()),
     };
     let number: u64 = number.parse().map_err(|_| "hint: write it as 90s, 5m or 2h".to_owned())?;
-    number.checked_mul(seconds).map(std::time::Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+    number
+        .checked_mul(seconds)
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| "that is too long".to_owned())
 }
 
 /// A number of bytes: `65536`, `64K`, `50M`, `1G`.

@@ -2,7 +2,9 @@
 
 use highwater_catalog::{Catalog, newest_system};
 use highwater_replication::{Client, Mode, Password, connect};
-use highwater_repository::{ClusterConfig, ClusterName, ClusterRepository, Config, Repository, RepositoryConfig};
+use highwater_repository::{
+    ClusterConfig, ClusterName, ClusterRepository, Config, Repository, RepositoryConfig,
+};
 
 use crate::args::Common;
 use crate::error::Error;

@@ -55,7 +55,8 @@ fn end(error: &Error) -> ExitCode {
 /// Waits for the signal to stop.
 async fn signalled() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         // Without handlers the system ends the program, which is as good: nothing half done counts.
         return std::future::pending().await;

@@ -55,14 +55,18 @@ impl Progress for Watch {
         let text = match phase {
             Phase::Connecting => "connecting".to_owned(),
             Phase::Begun { label, parent: None } => format!("backup {label}"),
-            Phase::Begun { label, parent: Some(parent) } => format!("backup {label}, what is unchanged since {parent} is taken over"),
+            Phase::Begun { label, parent: Some(parent) } => {
+                format!("backup {label}, what is unchanged since {parent} is taken over")
+            }
             Phase::Checkpoint => "waiting for the server's checkpoint".to_owned(),
             Phase::Copying => "copying".to_owned(),
             Phase::Matching => "comparing with the server's manifest".to_owned(),
             Phase::Wal { verified, needed, missing: Some(missing) } => {
                 format!("waiting for WAL {missing} to be archived ({verified} of {needed})")
             }
-            Phase::Wal { verified, needed, missing: None } => format!("verifying WAL ({verified} of {needed})"),
+            Phase::Wal { verified, needed, missing: None } => {
+                format!("verifying WAL ({verified} of {needed})")
+            }
             Phase::Finishing => "writing the manifest".to_owned(),
         };
         self.0.set(&text, 0, None);
@@ -107,7 +111,10 @@ fn text(report: &Report) -> String {
         output::duration(report.duration)
     );
     if let Some(parent) = &report.parent {
-        text += &format!("{} are unchanged since {parent} and were taken over.\n", output::bytes(report.reused_bytes));
+        text += &format!(
+            "{} are unchanged since {parent} and were taken over.\n",
+            output::bytes(report.reused_bytes)
+        );
     }
     text += &format!("Moments from {} on can be reached with it.\n", output::local(report.stop_time));
     if !report.wal_was_read {

@@ -39,7 +39,8 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<(), Error> {
         let (repository, initialised) = Repository::init(config).await?;
         keys.store(&repository).await?;
         let cluster = repository.cluster(&setup.cluster.name, server.system_id);
-        cluster.register(server.segment_size, server.major_version()).await?;
+        // What was there before was compared: another segment size or version is an error.
+        let _ = cluster.register(server.segment_size, server.major_version()).await?;
         made.push((repository, initialised));
     }
     let written = setup.write_config(args, &server, &keys)?;
@@ -196,7 +197,10 @@ impl Keys {
                 .map_err(|source| Error::Io { what: format!("read {}", path.display()), source })?;
             let passphrase = text.strip_suffix('\n').unwrap_or(&text);
             if passphrase.is_empty() {
-                return Err(Error::usage(format!("{} is empty; hint: write the passphrase into it", path.display())));
+                return Err(Error::usage(format!(
+                    "{} is empty; hint: write the passphrase into it",
+                    path.display()
+                )));
             }
             keys.passphrase = Some(Secret::new(passphrase));
             keys.passphrase_file = Some(absolute(path)?);
@@ -227,7 +231,8 @@ impl Answer<'_> {
     /// The lines for postgresql.conf.
     fn lines(&self) -> [String; 3] {
         let program = std::env::current_exe().ok();
-        let beside = program.as_deref().and_then(Path::parent).map(|folder| folder.join("highwater-archive-cmd"));
+        let beside =
+            program.as_deref().and_then(Path::parent).map(|folder| folder.join("highwater-archive-cmd"));
         let program = beside.unwrap_or_else(|| "highwater-archive-cmd".into());
         let mut command = program.display().to_string();
         if self.setup.path != Path::new(DEFAULT_PATH) {
@@ -239,16 +244,24 @@ impl Answer<'_> {
         }
         // As a string of postgresql.conf.
         let command = format!("{command} %p").replace('\'', "''");
-        ["archive_mode = on".to_owned(), format!("archive_command = '{command}'"), "archive_timeout = 60".to_owned()]
+        [
+            "archive_mode = on".to_owned(),
+            format!("archive_command = '{command}'"),
+            "archive_timeout = 60".to_owned(),
+        ]
     }
 
     fn json(&self) -> serde_json::Value {
-        let repositories: Vec<_> = self.made.iter().map(|(repository, made)| {
-            json!({
-                "url": repository.url(), "is_new": made.is_new, "unsafe_store": made.unsafe_store,
-                "repository": made.facts.repository.to_string(),
+        let repositories: Vec<_> = self
+            .made
+            .iter()
+            .map(|(repository, made)| {
+                json!({
+                    "url": repository.url(), "is_new": made.is_new, "unsafe_store": made.unsafe_store,
+                    "repository": made.facts.repository.to_string(),
+                })
             })
-        }).collect();
+            .collect();
         json!({
             "cluster": self.setup.cluster.name.to_string(),
             "system_id": self.server.system_id,
@@ -273,7 +286,10 @@ impl Answer<'_> {
         let Setup { cluster, .. } = self.setup;
         let (version, size) = (self.server.major_version(), self.server.segment_size);
         let system_id = self.server.system_id;
-        text += &format!("Cluster {}: PostgreSQL {version}, system identifier {system_id}, segments of {size:?}.\n", cluster.name);
+        text += &format!(
+            "Cluster {}: PostgreSQL {version}, system identifier {system_id}, segments of {size:?}.\n",
+            cluster.name
+        );
         if let Some(pair) = &self.keys.pair {
             text += &format!("Encrypted to {}.\n", pair.recipient());
         }
@@ -288,7 +304,10 @@ impl Answer<'_> {
             None => {}
             Some(Written::To(path)) => text += &format!("Wrote the configuration {}.\n", path.display()),
             Some(Written::Not { path, text: config, error }) => {
-                text += &format!("Could not write {} ({error}). Write this into it:\n\n{config}\n", path.display());
+                text += &format!(
+                    "Could not write {} ({error}). Write this into it:\n\n{config}\n",
+                    path.display()
+                );
             }
         }
         let lines = self.lines().map(|line| format!("    {line}\n")).concat();

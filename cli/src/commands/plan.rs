@@ -83,5 +83,6 @@ fn stop(stop: Stop, consistent: highwater_wal::Lsn) -> String {
 
 fn transaction(transaction: Option<Transaction>, otherwise: &str) -> String {
     let at = |time: Timestamp| output::local(time);
-    transaction.map_or_else(|| otherwise.to_owned(), |t| format!("{}  {}  transaction {}", at(t.time), t.lsn, t.xid))
+    transaction
+        .map_or_else(|| otherwise.to_owned(), |t| format!("{}  {}  transaction {}", at(t.time), t.lsn, t.xid))
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater_catalog::Plan;
 use highwater_repository::config::{DEFAULT_PATH, PATH_VARIABLE};
-use highwater_restore::{Action, Kind, Options, Owner, Progress, RestoreCommand, Role, Step, TablespaceMapping};
+use highwater_restore::{
+    Action, Kind, Options, Owner, Progress, RestoreCommand, Role, Step, TablespaceMapping,
+};
 
 use super::plan;
 use crate::args::{self, RestoreArgs};
@@ -70,7 +72,8 @@ fn restore_command(context: &Context) -> Result<RestoreCommand, Error> {
     }
     let named = context.common.config.clone().or_else(|| std::env::var_os(PATH_VARIABLE).map(PathBuf::from));
     let config = absolute(&named.unwrap_or_else(|| DEFAULT_PATH.into()))?;
-    let mut arguments = vec!["--config".into(), config, "--cluster".into(), PathBuf::from(context.cluster_name()?.as_str())];
+    let mut arguments =
+        vec!["--config".into(), config, "--cluster".into(), PathBuf::from(context.cluster_name()?.as_str())];
     if let Some(repository) = &context.common.repository {
         arguments.extend(["--repository".into(), PathBuf::from(repository)]);
     }
@@ -83,7 +86,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 
 /// The command line, for the audit trail. Nothing on it is a secret (R21).
 fn asked() -> String {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     words.join(" ")
 }
 

@@ -75,9 +75,11 @@ fn alarms(
 ) -> Vec<String> {
     let mut alarms = Vec::new();
     match inventory.backups.last() {
-        None => alarms.push("there is no complete backup: nothing can be restored; run highwater backup".to_owned()),
+        None => alarms
+            .push("there is no complete backup: nothing can be restored; run highwater backup".to_owned()),
         Some(backup) if older(backup.stop_time, now, OLD_BACKUP) => {
-            alarms.push(format!("the last backup is {} old; run highwater backup", age(backup.stop_time, now)));
+            alarms
+                .push(format!("the last backup is {} old; run highwater backup", age(backup.stop_time, now)));
         }
         Some(_) => {}
     }

@@ -25,11 +25,13 @@ fn text(branches: &[Branch]) -> String {
     for branch in branches {
         match &branch.parent {
             // Writing into a String cannot fail; so below.
-            Some(fork) => _ = writeln!(
-                text,
-                "Timeline {}: left timeline {} at {} ({})",
-                branch.timeline, fork.timeline, fork.lsn, fork.reason
-            ),
+            Some(fork) => {
+                _ = writeln!(
+                    text,
+                    "Timeline {}: left timeline {} at {} ({})",
+                    branch.timeline, fork.timeline, fork.lsn, fork.reason
+                )
+            }
             None => _ = writeln!(text, "Timeline {}", branch.timeline),
         }
         if branch.windows.is_empty() {
@@ -52,7 +54,12 @@ fn one(text: &mut String, window: &Window) {
         None => "none since the backup".to_owned(),
     };
     _ = writeln!(text, "  last commit {last}");
-    _ = writeln!(text, "  until       {}  {} (end of the archived WAL)", output::local(window.until_time), window.until);
+    _ = writeln!(
+        text,
+        "  until       {}  {} (end of the archived WAL)",
+        output::local(window.until_time),
+        window.until
+    );
     _ = writeln!(text, "  backups     {}", window.backups.join(", "));
     if let Some(hole) = &window.hole_after {
         _ = writeln!(text, "  then a hole: missing is {hole}");

@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (ms, text) in [(400, "0.4 s"), (12_000, "12 s"), (200_000, "3 min 20 s"), (90_000_000, "1 d 1 h")] {
+        for (ms, text) in [(400, "0.4 s"), (12_000, "12 s"), (200_000, "3 min 20 s"), (90_000_000, "1 d 1 h")]
+        {
             assert_eq!(duration(Duration::from_millis(ms)), text);
         }
     }

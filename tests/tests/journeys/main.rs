@@ -10,3 +10,5 @@ mod commands_on_s3;
 mod restore_command_delivers_whole_files;
 mod restore_command_never_loses_rows;
 mod restore_command_serves_standbys;
+mod restore_to_a_moment;
+mod restores;
