@@ -99,7 +99,7 @@ pub fn check_segment(
     let mut walker = Walker::new(name, size, format, false);
     let walked = walk(&mut walker, bytes, &mut summary);
     summary.unfinished = match &walked {
-        Ok(()) => walker.unfinished().map(|(lsn, remaining, _)| Unfinished { lsn, remaining }),
+        Ok(()) => walker.unfinished(),
         Err(_) => None,
     };
     border::keep(&mut summary, bytes, format.page_size);
@@ -185,7 +185,11 @@ fn note_switch_from_before(summary: &mut Summary) {
 /// lengths of its parts lead to an earlier end at which its checksum is right. (A record that begins before the last
 /// page is held by its length to what the next page's header says.)
 fn check_unfinished(walker: &Walker, bytes: &[u8], start: Lsn) -> Result<(), Fault> {
-    let Some((Some(lsn), _, Some(header))) = walker.unfinished() else { return Ok(()) };
+    let (Some(Unfinished { lsn: Some(lsn), .. }), Some(header)) =
+        (walker.unfinished(), walker.unfinished_header())
+    else {
+        return Ok(());
+    };
     let Format { version, page_size, .. } = walker.format();
     let offset = usize::try_from(lsn.bytes_since(start)).unwrap_or(bytes.len());
     let Some(record) = bytes.get(offset..).filter(|rest| rest.len() < page_size) else { return Ok(()) };
@@ -220,10 +224,8 @@ fn check_reaches_timeline(name: SegmentName, walker: &Walker, summary: &Summary)
     let recovered = summary.end_of_recovery.last().is_some_and(|end| end.timeline == name.timeline);
     let checkpointed =
         summary.checkpoints.last().is_some_and(|checkpoint| checkpoint.timeline == name.timeline);
-    let may_begin_later = match walker.unfinished() {
-        Some((Some(_), _, header)) => header.is_none_or(begins),
-        Some((None, ..)) | None => false,
-    };
+    let starts_here = walker.unfinished().is_some_and(|record| record.lsn.is_some());
+    let may_begin_later = starts_here && walker.unfinished_header().is_none_or(begins);
     if recovered || checkpointed || may_begin_later {
         return Ok(());
     }

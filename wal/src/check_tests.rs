@@ -195,6 +195,27 @@ fn r04_a_changed_field_of_any_page_header_is_refused() {
 }
 
 #[test]
+fn r04_the_last_segment_that_there_can_be_is_read_like_any() {
+    let size = SegmentSize::DEFAULT;
+    let mut wal = Wal { size, start: Lsn(u64::MAX << 24), ..Wal::new() };
+    wal.last = Lsn(wal.start.0 - 64);
+    wal.commit(1, 2);
+    let switch = wal.switch();
+    let name: SegmentName = "00000001FFFFFFFF000000FF".parse().unwrap();
+    assert_eq!(wal.name(), name);
+    let summary = check_segment(name, size, None, &wal.bytes, Check::Full, SegmentKind::Complete).unwrap();
+    assert_eq!((summary.records, summary.switch), (2, Some(switch)));
+    let mut records = crate::Records::new(size, None);
+    records.push_segment(name, &wal.bytes[..]).unwrap();
+    assert_eq!(records.by_ref().filter(Result::is_ok).count(), 2);
+    let mut full = Wal { size, start: wal.start, ..Wal::new() };
+    full.last = Lsn(wal.start.0 - 64);
+    full.fill_up_to(104);
+    full.filler(100);
+    let _ = check_segment(name, size, None, &full.bytes, Check::Full, SegmentKind::Complete);
+}
+
+#[test]
 fn r04_records_that_run_over_the_borders_are_passed_over() {
     let mut wal = Wal::new();
     wal.fill_up_to(64);

@@ -28,6 +28,11 @@ impl Lsn {
         self != Lsn::INVALID
     }
 
+    /// The first multiple of `bytes` at or behind this position; the last position there is if there is none.
+    pub(crate) fn next_multiple_of(self, bytes: u64) -> Lsn {
+        Lsn(self.0.checked_next_multiple_of(bytes).unwrap_or(u64::MAX))
+    }
+
     /// Bytes from `earlier` up to here; zero where `earlier` is in fact later.
     pub fn bytes_since(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -165,8 +165,7 @@ impl<B: AsRef<[u8]>> Records<B> {
 
     /// The record that runs on behind what was pushed, once all of that has been read.
     pub fn unfinished(&self) -> Option<Unfinished> {
-        let (lsn, remaining, _) = self.walker.as_ref()?.unfinished()?;
-        Some(Unfinished { lsn, remaining })
+        self.walker.as_ref()?.unfinished()
     }
 
     /// The next record with its body, which isn't copied where it lies in one page; `None` as for the iterator.

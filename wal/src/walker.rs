@@ -10,7 +10,7 @@ use crate::kind::{self, Kind, xlog};
 use crate::page::{self, PageHeader};
 use crate::record::{ALIGNMENT, MAX_RECORD_LENGTH, RECORD_HEADER_LENGTH, RecordHeader, record_crc, rmgr};
 use crate::refusal::Reason;
-use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId};
+use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Unfinished};
 
 /// What all segments of a cluster have in common, as a long page header tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +114,6 @@ struct Partial {
     keep: bool,
 }
 
-impl Partial {
-    fn whole_header(&self) -> Option<RecordHeader> {
-        (self.got as usize >= RECORD_HEADER_LENGTH).then(|| RecordHeader::parse(&self.header))
-    }
-}
-
 /// Finds the records in page after page of contiguous WAL.
 #[derive(Debug)]
 pub(crate) struct Walker {
@@ -188,15 +182,24 @@ impl Walker {
         self.timeline
     }
 
-    /// The record that is running on behind what was read: where it starts, if that is known, how many bytes of it are
-    /// missing, and its header, if all of that has been read.
-    pub(crate) fn unfinished(&self) -> Option<(Option<Lsn>, u32, Option<RecordHeader>)> {
+    /// The record that is running on behind what was read.
+    pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         match &self.running {
             Running::Nothing => None,
-            Running::Unknown { remaining } => Some((None, *remaining, None)),
+            Running::Unknown { remaining } => Some(Unfinished { lsn: None, remaining: *remaining }),
             Running::Record(partial) => {
-                Some((Some(partial.lsn), partial.length - partial.got, partial.whole_header()))
+                Some(Unfinished { lsn: Some(partial.lsn), remaining: partial.length - partial.got })
             }
+        }
+    }
+
+    /// The header of the record that is running on, if all of that has been read.
+    pub(crate) fn unfinished_header(&self) -> Option<RecordHeader> {
+        match &self.running {
+            Running::Record(partial) if partial.got as usize >= RECORD_HEADER_LENGTH => {
+                Some(RecordHeader::parse(&partial.header))
+            }
+            Running::Record(_) | Running::Unknown { .. } | Running::Nothing => None,
         }
     }
 
@@ -213,7 +216,7 @@ impl Walker {
 
     /// Goes on with the next segment.
     pub(crate) fn next_segment(&mut self) {
-        self.page = Lsn(self.position().0.next_multiple_of(self.size.bytes()));
+        self.page = self.position().next_multiple_of(self.size.bytes());
         self.at = 0;
         self.switched = false;
     }
@@ -294,19 +297,19 @@ impl Walker {
         if goes_on != (found > 0) {
             return Err(Reason::PageFlags(header.flags));
         }
-        let (record, expected) = match &self.running {
-            Running::Nothing if self.page == self.began => {
+        let Some(Unfinished { lsn: record, remaining: expected }) = self.unfinished() else {
+            if self.page == self.began {
                 if goes_on {
                     self.running = Running::Unknown { remaining: found };
                 }
                 self.overwrites = overwrites.then_some(None);
                 return Ok(());
             }
-            Running::Nothing if goes_on => return Err(Reason::UnexpectedContinuation(found)),
-            Running::Nothing if overwrites => return Err(Reason::Overwrite),
-            Running::Nothing => return Ok(()),
-            Running::Unknown { remaining } => (None, *remaining),
-            Running::Record(partial) => (Some(partial.lsn), partial.length - partial.got),
+            return match (goes_on, overwrites) {
+                (true, _) => Err(Reason::UnexpectedContinuation(found)),
+                (false, true) => Err(Reason::Overwrite),
+                (false, false) => Ok(()),
+            };
         };
         if overwrites {
             self.overwrites = Some(record);
@@ -356,7 +359,7 @@ impl Walker {
     /// The page begins with more of the record that is running.
     fn go_on(&mut self, page: &[u8]) -> Result<Step, Fault> {
         let room = self.format.page_size - self.at;
-        let missing = self.unfinished().map_or(0, |(_, missing, _)| missing) as usize;
+        let missing = self.unfinished().map_or(0, |record| record.remaining) as usize;
         let (here, ends) = (room.min(missing), missing <= room);
         let Some(piece) = page.get(self.at..self.at + here) else { return Ok(Step::NeedsMore) };
         let next = self.at + here.next_multiple_of(ALIGNMENT);
@@ -415,7 +418,7 @@ impl Walker {
         let is_xlog = header.rmgr == rmgr::XLOG;
         let is_switch = is_xlog && header.info == xlog::SWITCH;
         let behind = self.page + next as u64;
-        let end = if is_switch { Lsn(behind.0.next_multiple_of(self.size.bytes())) } else { behind };
+        let end = if is_switch { behind.next_multiple_of(self.size.bytes()) } else { behind };
         let found = Found { lsn, end, header, body };
         if self.overwrites.is_some() || (is_xlog && header.info == xlog::OVERWRITE_CONTRECORD) {
             self.check_overwrite(&header, self.body(&found, page)).map_err(|reason| (lsn, reason))?;
