@@ -145,7 +145,17 @@ fn upload(
                 found: found.bytes(),
             });
         }
-        Ok(Some(cluster.put_encoded_wal(job.file, encoded, summary, job.written).await?))
+        match cluster.put_encoded_wal(job.file, encoded, summary, job.written).await {
+            Ok(stored) => Ok(Some(stored)),
+            Err(highwater_repository::Error::Different(different)) => Err(Error::Different {
+                repository: repository.url(),
+                cluster: job.cluster.name.to_string(),
+                system_id: job.system_id,
+                file: job.file,
+                different,
+            }),
+            Err(error) => Err(error.into()),
+        }
     })
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use highwater_wal::SystemId;
+use highwater_repository::Different;
+use highwater_wal::{SystemId, WalFile};
 
 use crate::exit::Exit;
 
@@ -18,6 +19,23 @@ pub enum Error {
     /// The name or the content isn't what PostgreSQL archives.
     #[error(transparent)]
     Wal(#[from] highwater_wal::Error),
+    /// A repository has other content under the file's name (R3).
+    #[error(
+        "{repository} has other content under this name: {there}{by}, and here are {here}; nothing was changed, and PostgreSQL keeps its file meanwhile; hint: find out whether two servers write this timeline (a copy of the machine, a failover without fencing) and stop the wrong one; to see the difference run highwater-restore-cmd --cluster {cluster} --system-id {system_id} {file} /tmp/{file} and compare the two files, segments with pg_waldump",
+        there = different.there, here = different.here, by = put_by(different)
+    )]
+    Different {
+        /// The repository.
+        repository: String,
+        /// The cluster.
+        cluster: String,
+        /// Its system identifier.
+        system_id: SystemId,
+        /// The file.
+        file: WalFile,
+        /// Both contents.
+        different: Box<Different>,
+    },
     /// The segment isn't what it must be (R4).
     #[error(transparent)]
     Refused(#[from] highwater_wal::Refusal),
@@ -86,6 +104,12 @@ pub enum Error {
     },
 }
 
+/// Who came first, where that can be told: of an encrypted object only those can who hold an identity.
+fn put_by(different: &Different) -> String {
+    let by = different.archived.as_ref();
+    by.map_or_else(String::new, |by| format!(" (archived by host {} at {})", by.host, by.time))
+}
+
 impl Error {
     /// A failure of the operating system.
     pub fn file(path: &Path, error: &std::io::Error, hint: &'static str) -> Error {
@@ -101,6 +125,7 @@ impl Error {
             Error::Repository(highwater_repository::Error::Name { .. }) => Exit::Usage,
             Error::Repository(_)
             | Error::Wal(_)
+            | Error::Different { .. }
             | Error::Refused(_)
             | Error::BackupLabel(_)
             | Error::Thread(_)
