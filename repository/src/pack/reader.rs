@@ -84,10 +84,11 @@ impl ExtentReader {
         let header = match self.remembered(id) {
             Some(header) => header,
             None if start == 0 => {
-                let bytes = repository.fetch_range(&key, 0, end).await?;
+                // An extent can be shorter than what tells whether the pack is encrypted.
+                let bytes = repository.fetch_range(&key, 0, end.max(HEADER_FETCH_BYTES)).await?;
                 if !is_encrypted(&bytes) {
                     self.remember(id, Bytes::new());
-                    return Ok(bytes);
+                    return Ok(bytes.slice(..bytes.len().min(end as usize)));
                 }
                 self.learn(id, bytes).await?
             }
@@ -112,8 +113,12 @@ impl ExtentReader {
     async fn learn(&self, id: PackId, beginning: Bytes) -> Result<Bytes> {
         let key = self.backups.section().pack(id);
         let header = if is_encrypted(&beginning) {
-            let whole = self.backups.repository().with_header(&key, &beginning).await?;
+            let mut whole = self.backups.repository().with_header(&key, &beginning).await?;
             let start = payload_start(&whole).map_err(|fault| fault.of(&key))?;
+            if start > whole.len() {
+                // The nonce behind the header was cut off.
+                whole = self.backups.repository().fetch_range(&key, 0, start as u64).await?;
+            }
             Bytes::copy_from_slice(&whole[..start.min(whole.len())])
         } else {
             Bytes::new()
