@@ -75,7 +75,11 @@ impl Subject {
             ("the backup of", begun.backup_finished_at.to_string(), self.backup_finished_at.to_string()),
             ("the target", begun.request.clone(), self.request.clone()),
             ("the kind", kind(begun.kind).to_owned(), kind(self.kind).to_owned()),
-            ("the tablespaces", format!("{:?}", begun.tablespaces), format!("{:?}", self.tablespaces)),
+            (
+                "the place of each tablespace",
+                format!("{:?}", begun.tablespaces),
+                format!("{:?}", self.tablespaces),
+            ),
         ];
         let (what, begun, now) = table.into_iter().find(|(_, begun, now)| begun != now)?;
         Some(format!("{what} was {begun} and is now {now}"))

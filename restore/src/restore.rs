@@ -100,6 +100,8 @@ struct Prepared<'a> {
     mark: Mark,
     owner: Option<Owner>,
     resumed: bool,
+    /// Whether the interrupted restore had put `global/pg_control` in its place already.
+    finished: bool,
 }
 
 /// What carrying it out did.
@@ -127,7 +129,13 @@ impl<'a> Prepared<'a> {
         }
         check_apart(&occupied(cluster, &target, &outside))?;
         let found = look(&target, options.resume)?;
-        outside.values().try_for_each(|place| look(place, options.resume).map(drop))?;
+        let finished = match found {
+            Found::Empty => false,
+            Found::Interrupted(_) => Root::open(&target)?.look(&known(CONTROL_FILE)?)?.is_some(),
+        };
+        if !finished {
+            outside.values().try_for_each(|place| look(place, options.resume).map(drop))?;
+        }
 
         let subject = Subject {
             repository: cluster.repository().facts().await?.repository,
@@ -177,15 +185,16 @@ impl<'a> Prepared<'a> {
             mark,
             owner,
             resumed,
+            finished,
         })
     }
 
     async fn carry_out(&self, progress: &dyn Progress) -> Result<Done> {
-        let places = Arc::new(self.occupy()?);
-        if self.resumed && places.data.look(&known(CONTROL_FILE)?)?.is_some() {
-            self.remove_marks(&places)?;
+        if self.finished {
+            self.tidy_up()?;
             return Ok(Done { written_bytes: 0, was_complete: true });
         }
+        let places = Arc::new(self.occupy()?);
         self.write_marker(&places.data)?;
         progress.step(Step::Files);
         progress.total(self.survey.files, self.survey.bytes);
@@ -211,7 +220,8 @@ impl<'a> Prepared<'a> {
         });
         syncing.await.map_err(|error| Error::Thread(error.to_string()))??;
         self.write_control(&places.data)?;
-        self.remove_marks(&places)?;
+        // The tablespaces' first, so that what is left over can always be told from the data directory.
+        places.roots().try_for_each(Mark::remove)?;
         progress.written(self.control.len() as u64);
         Ok(Done { written_bytes: written_bytes + self.control.len() as u64, was_complete: false })
     }
@@ -290,9 +300,15 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The tablespaces' first, so that what is left over can always be told from the data directory.
-    fn remove_marks(&self, places: &Places) -> Result<()> {
-        places.roots().try_for_each(Mark::remove)
+    /// Removes what marks are left: a server may have run over everything else since.
+    fn tidy_up(&self) -> Result<()> {
+        for place in self.outside.values().chain([&self.target]).filter(|place| place.is_dir()) {
+            let root = Root::open(place)?;
+            if Mark::read(&root)?.is_some_and(|mark| mark.restore_id == self.mark.restore_id) {
+                Mark::remove(&root)?;
+            }
+        }
+        Ok(())
     }
 
     fn kind_name(&self) -> &'static str {

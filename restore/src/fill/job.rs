@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use highwater_repository::FetchedExtents;
 
@@ -13,7 +12,12 @@ use crate::{Error, Result};
 
 /// Fetches extents, verifies and writes them. Gives the number of bytes.
 pub(super) async fn read(shared: Arc<Shared>, read: Read) -> Result<u64> {
-    let fetched = shared.extents.fetch(&read.extents()).await;
+    let extents = read.extents();
+    let mut stopped = shared.stopped.subscribe();
+    let fetched = tokio::select! {
+        fetched = shared.extents.fetch(&extents) => fetched,
+        _ = stopped.wait_for(|stopped| *stopped) => return Err(given_up()),
+    };
     let fetched = fetched.map_err(|source| content_error(read.pieces.first(), source))?;
     compute(shared, move |shared| write(shared, &fetched, &read.pieces)).await
 }
@@ -49,8 +53,8 @@ fn write(shared: &Shared, fetched: &FetchedExtents, pieces: &[Piece]) -> Result<
     let mut next = pieces.first();
     let mut bytes = 0;
     let done = fetched.each(&mut buffer, |_, plain| {
-        if shared.stopped.load(Ordering::Relaxed) {
-            return Err(Error::Thread("the restore was given up".to_owned()));
+        if *shared.stopped.borrow() {
+            return Err(given_up());
         }
         let Some(piece) = rest.next() else {
             return Err(Error::Thread("more extents came than were asked for".to_owned()));
@@ -98,6 +102,10 @@ fn finish(shared: &Shared, content: &Content, file: &File) -> Result<()> {
     }
     shared.watermark().finish(content.number);
     Ok(())
+}
+
+fn given_up() -> Error {
+    Error::Thread("the restore was given up".to_owned())
 }
 
 fn content_error(piece: Option<&Piece>, source: highwater_repository::Error) -> Error {

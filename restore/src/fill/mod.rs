@@ -10,14 +10,13 @@ mod reads;
 mod watermark;
 
 use std::num::NonZero;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use highwater_repository::manifest::File;
 use highwater_repository::{ExtentReader, Item, ManifestReader, Run};
 use rustix::fs::FileType;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::mark::Mark;
@@ -46,8 +45,8 @@ struct Shared {
     watermark: Mutex<Watermark>,
     /// As many jobs compute at a time as there are processors.
     processors: Semaphore,
-    /// Set when it makes no sense to go on.
-    stopped: AtomicBool,
+    /// Becomes true when it makes no sense to go on.
+    stopped: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -94,7 +93,7 @@ pub(crate) async fn fill(
         manner: Manner { owner, sync_each: sync == SyncMethod::EachFile, replace: resumed },
         watermark: Mutex::default(),
         processors: Semaphore::new(processors),
-        stopped: AtomicBool::new(false),
+        stopped: watch::Sender::new(false),
     });
     let checkpoints =
         Checkpoints { mark, sync, interval: checkpoint_interval, last: Instant::now(), running: None };
@@ -108,19 +107,20 @@ pub(crate) async fn fill(
         progress,
         written: 0,
     };
-    let _stop = StopAtEnd(shared);
-    while let Some(item) = manifest.next().await? {
-        filler.take(item).await?;
-    }
-    filler.finish().await
+    // Jobs must not go on for themselves when this is given up half-way.
+    let stop = StopAtEnd(shared);
+    let filled = filler.all(&mut manifest).await;
+    drop(stop);
+    filler.end().await;
+    filled
 }
 
-/// Ends jobs that are still on a thread when the restore fails or is given up.
+/// Ends jobs that are on their way when the restore fails or is given up.
 struct StopAtEnd(Arc<Shared>);
 
 impl Drop for StopAtEnd {
     fn drop(&mut self) {
-        self.0.stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.stopped.send_replace(true);
     }
 }
 
@@ -138,6 +138,22 @@ struct Filler<'p> {
 }
 
 impl Filler<'_> {
+    /// Writes all that the manifest has; gives the number of bytes.
+    async fn all(&mut self, manifest: &mut ManifestReader) -> Result<u64> {
+        while let Some(item) = manifest.next().await? {
+            self.take(item).await?;
+        }
+        self.finish().await?;
+        Ok(self.written)
+    }
+
+    /// Waits for jobs that have been stopped: nobody writes into the folders any more when the restore has ended.
+    async fn end(mut self) {
+        while self.jobs.join_next().await.is_some() {}
+        // What it says does not matter any more: after a success it has been waited for already.
+        let _ = self.checkpoints.wait().await;
+    }
+
     /// Takes the next piece of the manifest.
     async fn take(&mut self, item: Item) -> Result<()> {
         match item {
@@ -198,6 +214,8 @@ impl Filler<'_> {
                         let piece = Piece { extent, file: Arc::clone(&content), at };
                         at += u64::from(extent.length);
                         if let Some(read) = self.gather.push(piece) {
+                            // Else those files would hold up the mark.
+                            self.make_bare().await?;
                             self.start(Job::Read(read)).await?;
                         }
                     }
@@ -211,11 +229,12 @@ impl Filler<'_> {
 
     async fn add_bare(&mut self, content: Arc<Content>) -> Result<()> {
         self.bare.push(content);
-        if self.bare.len() < BARE_FILES {
-            return Ok(());
-        }
+        if self.bare.len() < BARE_FILES { Ok(()) } else { self.make_bare().await }
+    }
+
+    async fn make_bare(&mut self) -> Result<()> {
         let bare = std::mem::take(&mut self.bare);
-        self.start(Job::Bare(bare)).await
+        if bare.is_empty() { Ok(()) } else { self.start(Job::Bare(bare)).await }
     }
 
     /// Starts a job; waits for another to end while there are too many.
@@ -241,17 +260,16 @@ impl Filler<'_> {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<u64> {
+    /// Does what has been gathered, and waits for all jobs.
+    async fn finish(&mut self) -> Result<()> {
         while let Some(read) = self.gather.rest() {
             self.start(Job::Read(read)).await?;
         }
-        let bare = std::mem::take(&mut self.bare);
-        self.start(Job::Bare(bare)).await?;
+        self.make_bare().await?;
         while !self.jobs.is_empty() {
             self.wait_for_one().await?;
         }
-        self.checkpoints.wait().await?;
-        Ok(self.written)
+        self.checkpoints.wait().await
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_GAP_BYTES: u64 = 64 << 10;
 /// As many reads are gathered at a time. A file of an incremental backup takes its extents from several packs in turn.
 const OPEN_READS: usize = 16;
 /// A read that so many extents have not added to is done with: else the file that waits for it would hold up the mark.
-const PATIENCE_EXTENTS: u64 = 4096;
+const PATIENCE_EXTENTS: u64 = 256;
 
 /// An extent and where its bytes go.
 #[derive(Debug, Clone)]
