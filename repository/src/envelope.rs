@@ -5,7 +5,7 @@ use highwater_storage::{Body, Key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{Fault, SkippableHeader, SmallEncoder, decode_small};
+use crate::codec::{Fault, SkippableHeader, SmallEncoder, decode_small, read_skippable};
 use crate::crypt::{ChunkRange, MAX_HEADER_BYTES, is_encrypted, payload_start};
 use crate::digest::Plain;
 use crate::{Error, Repository, Result};
@@ -43,15 +43,13 @@ impl Repository {
         self.fetch_range(key, 0, length).await
     }
 
-    /// The content of the skippable frame that an object begins with. `beginning` is what has been fetched already.
+    /// The text of the skippable frame that an object begins with. `beginning` is what has been fetched already.
     pub(crate) async fn read_head(&self, key: &Key, beginning: Bytes) -> Result<Bytes> {
         let start = self.plain_beginning(key, &beginning, SkippableHeader::BYTES).await?;
         let header = SkippableHeader::read(&start, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
         let frame = self.plain_beginning(key, &beginning, header.frame_bytes()).await?;
-        if frame.len() < header.frame_bytes() {
-            return Err(Error::damaged(key, "it ends within its first frame"));
-        }
-        Ok(frame.slice(SkippableHeader::BYTES..header.frame_bytes()))
+        let (text, _) = read_skippable(&frame, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
+        Ok(frame.slice_ref(text))
     }
 
     /// At least the first `length` plain bytes of an object, or all where it has fewer.

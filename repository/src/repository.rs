@@ -20,6 +20,8 @@ use crate::{Error, Result};
 
 /// Pages of a listing that are read at most: a listing of more is cut off with an error rather than read for ever.
 const MAX_PAGES: usize = 100_000;
+/// No object is longer that is compared as a whole.
+const MAX_OWN_BYTES: u64 = 1 << 30;
 /// A wrapped identity is never longer.
 const MAX_WRAPPED_BYTES: u64 = 64 << 10;
 /// As many wrapped identities are tried with the passphrase, each of which takes about a second.
@@ -60,9 +62,9 @@ impl Repository {
 
     /// A repository on a store that is open already.
     pub fn with_store(store: Arc<dyn Store>, config: &RepositoryConfig) -> Result<Repository> {
-        let recipients = Recipients::parse(&config.encrypt_to).map_err(|text| Error::Config {
+        let recipients = Recipients::parse(&config.encrypt_to).map_err(|number| Error::Config {
             place: config.label(),
-            message: format!("encrypt-to: \"{text}\" is no public key"),
+            message: format!("encrypt-to: key {number} of the list is no public key"),
             hint: "a public key begins with age1; highwater init and age-keygen -y print it".to_owned(),
         })?;
         let (identities, is_encrypted) = (OnceCell::new(), OnceCell::new());
@@ -158,7 +160,7 @@ impl Repository {
             return Ok(());
         }
         // Perhaps an earlier try of this very put, whose answer was lost.
-        let there = self.fetch(key, body.len()).await?;
+        let there = self.fetch(key, MAX_OWN_BYTES).await?;
         if same(body, &there) {
             return Ok(());
         }

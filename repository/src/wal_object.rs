@@ -145,7 +145,7 @@ impl ClusterRepository {
 
     fn wal_body(&self, head: &WalHead, frame: Vec<Bytes>) -> Result<Body> {
         let json = serde_json::to_vec(head).map_err(|error| Error::Codec(error.into()))?;
-        if json.len() > MAX_HEAD_BYTES {
+        if json.len() > MAX_HEAD_BYTES / 2 {
             return Err(Error::Refused {
                 what: head.file.to_string(),
                 reason: format!("its summary has {} bytes", json.len()),

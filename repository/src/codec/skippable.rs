@@ -1,6 +1,9 @@
 //! Skippable frames: what both `lz4` and `zstd` pass over, and where we keep facts about the content that follows.
+//!
+//! Unlike the other frames they have no checksum of their own, so what we put into one is a text and the text's digest.
 
 use super::Fault;
+use crate::Digest;
 
 /// The first of the sixteen magic numbers of skippable frames, and the one we write.
 const MAGIC: u32 = 0x184D_2A50;
@@ -41,20 +44,35 @@ impl SkippableHeader {
     }
 }
 
-/// A skippable frame with `content`, which must be shorter than 4 GiB.
-pub(crate) fn write_skippable(content: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(SkippableHeader::BYTES + content.len());
+/// Length of a line feed and a digest in hexadecimal digits.
+const CLOSING_BYTES: usize = 1 + 64;
+
+/// A skippable frame with `text` and its digest; much shorter than 4 GiB.
+pub(crate) fn write_skippable(text: &[u8]) -> Vec<u8> {
+    let content_bytes = text.len() + CLOSING_BYTES;
+    let mut frame = Vec::with_capacity(SkippableHeader::BYTES + content_bytes);
     frame.extend_from_slice(&MAGIC.to_le_bytes());
-    frame.extend_from_slice(&(content.len() as u32).to_le_bytes());
-    frame.extend_from_slice(content);
+    frame.extend_from_slice(&(content_bytes as u32).to_le_bytes());
+    frame.extend_from_slice(text);
+    frame.push(b'\n');
+    frame.extend_from_slice(Digest::of(text).to_string().as_bytes());
     frame
 }
 
-/// Splits `bytes` into the content of the skippable frame they begin with, and the rest.
+/// Splits `bytes` into the text of the skippable frame they begin with, and the rest.
 pub(crate) fn read_skippable(bytes: &[u8], limit: usize) -> Result<(&[u8], &[u8]), Fault> {
     let header = SkippableHeader::read(bytes, limit)?;
-    match bytes.split_at_checked(header.frame_bytes()) {
-        Some((frame, rest)) => Ok((&frame[SkippableHeader::BYTES..], rest)),
-        None => Err(Fault::damaged("it ends within its first frame")),
+    let Some((frame, rest)) = bytes.split_at_checked(header.frame_bytes()) else {
+        return Err(Fault::damaged("it ends within its first frame"));
+    };
+    let content = &frame[SkippableHeader::BYTES..];
+    let text = content.len().checked_sub(CLOSING_BYTES).and_then(|length| content.split_at_checked(length));
+    match text {
+        Some((text, [b'\n', digest @ ..])) if digest == Digest::of(text).to_string().as_bytes() => {
+            Ok((text, rest))
+        }
+        _ => {
+            Err(Fault::damaged("the text in its first frame does not have the digest that stands behind it"))
+        }
     }
 }

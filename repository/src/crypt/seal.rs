@@ -23,9 +23,11 @@ impl fmt::Debug for Recipients {
 }
 
 impl Recipients {
-    /// `None` when there are none. The error is the text that is no recipient.
-    pub(crate) fn parse(texts: &[String]) -> Result<Option<Recipients>, String> {
-        let recipients = texts.iter().map(|text| text.trim().parse().map_err(|_| text.clone()));
+    /// `None` when there are none. The error is the number, from 1, of the text that is no recipient; the text is not
+    /// repeated, since it may be a private key (R21).
+    pub(crate) fn parse(texts: &[String]) -> Result<Option<Recipients>, usize> {
+        let recipients =
+            texts.iter().enumerate().map(|(index, text)| text.trim().parse().map_err(|_| index + 1));
         let recipients: Vec<_> = recipients.collect::<Result<_, _>>()?;
         Ok((!recipients.is_empty()).then_some(Recipients(recipients)))
     }

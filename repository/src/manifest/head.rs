@@ -34,6 +34,15 @@ pub struct ManifestHead {
     pub postgres: Option<PostgresBackup>,
 }
 
+/// The head as it stands in front of the last lines.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredHead {
+    #[serde(flatten)]
+    pub(crate) head: ManifestHead,
+    /// The frame with the lines that follow. It is compared before a line is handed on.
+    pub(crate) lines: ManifestPart,
+}
+
 /// How much a backup is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {

@@ -9,7 +9,8 @@ use crate::backups::Backups;
 use crate::codec::{Fault, line_reader, read_skippable};
 use crate::digest::Plain;
 use crate::envelope::MAX_HEAD_BYTES;
-use crate::manifest::{Item, MAX_LINE_BYTES, MAX_PART_BYTES, ManifestHead, Run, parse_line};
+use crate::manifest::head::StoredHead;
+use crate::manifest::{Item, MAX_LINE_BYTES, MAX_PART_BYTES, ManifestHead, ManifestPart, Run, parse_line};
 use crate::names::Label;
 use crate::{Error, Result};
 
@@ -49,7 +50,8 @@ impl ManifestReader {
         let object = backups.repository().fetch(&key, MAX_PART_BYTES).await?;
         let content = backups.repository().unseal(&key, object).await?;
         let (json, lines) = read_skippable(&content, MAX_HEAD_BYTES).map_err(|fault| fault.of(&key))?;
-        let head = parse_head(&key, json, label)?;
+        let StoredHead { head, lines: part } = parse_stored_head(&key, json, label)?;
+        check_part(&key, lines, &part)?;
         let last_lines = Some(content.slice_ref(lines));
         Ok(ManifestReader {
             backups: backups.clone(),
@@ -151,9 +153,7 @@ impl ManifestReader {
                 self.key = section.manifest_part(&self.label, self.next_part as u32);
                 let object = self.backups.repository().fetch(&self.key, MAX_PART_BYTES).await?;
                 let frame = self.backups.repository().unseal(&self.key, object).await?;
-                if Plain::of(&frame) != (Plain { length: part.bytes, digest: part.digest }) {
-                    return Err(Error::damaged(&self.key, "it is not the part that the manifest names"));
-                }
+                check_part(&self.key, &frame, &part)?;
                 frame
             }
             None => {
@@ -170,8 +170,20 @@ impl ManifestReader {
     }
 }
 
+/// Whether a frame is the one that the head names. No line is read before.
+fn check_part(key: &Key, frame: &[u8], part: &ManifestPart) -> Result<()> {
+    if Plain::of(frame) == (Plain { length: part.bytes, digest: part.digest }) {
+        return Ok(());
+    }
+    Err(Error::damaged(key, "its lines do not have the digest that the manifest's head names"))
+}
+
 /// Reads the head of the manifest that lies at `key`.
 pub(crate) fn parse_head(key: &Key, json: &[u8], label: &Label) -> Result<ManifestHead> {
+    parse_stored_head(key, json, label).map(|stored| stored.head)
+}
+
+fn parse_stored_head(key: &Key, json: &[u8], label: &Label) -> Result<StoredHead> {
     #[derive(serde::Deserialize)]
     struct Version {
         version: u32,
@@ -185,9 +197,9 @@ pub(crate) fn parse_head(key: &Key, json: &[u8], label: &Label) -> Result<Manife
             known: ManifestHead::VERSION,
         });
     }
-    let head: ManifestHead = serde_json::from_slice(json).map_err(bad)?;
-    if &head.label != label {
-        return Err(Error::damaged(key, format!("it says that it is the manifest of {}", head.label)));
+    let stored: StoredHead = serde_json::from_slice(json).map_err(bad)?;
+    if &stored.head.label != label {
+        return Err(Error::damaged(key, format!("it says that it is the manifest of {}", stored.head.label)));
     }
-    Ok(head)
+    Ok(stored)
 }

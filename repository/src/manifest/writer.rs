@@ -4,6 +4,7 @@ use crate::backups::Backups;
 use crate::codec::{LineWriter, write_skippable};
 use crate::digest::Plain;
 use crate::envelope::MAX_HEAD_BYTES;
+use crate::manifest::head::StoredHead;
 use crate::manifest::line::write_lines;
 use crate::manifest::{Entry, ManifestHead, ManifestPart, PART_BYTES, Totals};
 use crate::names::Label;
@@ -90,8 +91,11 @@ impl ManifestWriter {
         let Totals { stored_bytes, packs, .. } = head.totals;
         let totals = Totals { stored_bytes, packs, ..self.totals };
         let head = ManifestHead { label: self.label.clone(), totals, parts: self.parts, ..head };
-        let json = serde_json::to_vec(&head).map_err(|error| Error::Codec(error.into()))?;
-        if json.len() > MAX_HEAD_BYTES {
+        let lines = self.lines.finish().map_err(Error::Codec)?.into_vec();
+        let Plain { length: bytes, digest } = Plain::of_pieces(&lines);
+        let stored = StoredHead { head, lines: ManifestPart { bytes, digest } };
+        let json = serde_json::to_vec(&stored).map_err(|error| Error::Codec(error.into()))?;
+        if json.len() > MAX_HEAD_BYTES / 2 {
             return Err(Error::Refused {
                 what: format!("the manifest of {}", self.label),
                 reason: format!("its head has {} bytes", json.len()),
@@ -99,10 +103,10 @@ impl ManifestWriter {
             });
         }
         let mut pieces = vec![write_skippable(&json).into()];
-        pieces.extend(self.lines.finish().map_err(Error::Codec)?.into_vec());
+        pieces.extend(lines);
         let repository = self.backups.repository();
         let body = repository.seal(pieces, Plain::of_pieces)?;
         repository.put_own(&self.backups.section().manifest(&self.label), &body).await?;
-        Ok(head)
+        Ok(stored.head)
     }
 }
