@@ -19,7 +19,7 @@
 //! | [`advice`] | what in a server's settings would hurt |
 //! | `options`, `progress`, `report`, `error` | what goes in and what comes out |
 //! | `server`, `preconditions` | what is to be known of the server, its clock (R10), and what must be so before |
-//! | `receive`, `pool`, `store` | the pipeline: receiving and cutting, digesting and compressing, putting |
+//! | `pipeline`: `receive`, `pool`, `store` | receiving and cutting; digesting and compressing; putting |
 //! | [`tar`] | the server's archives, taken apart as they arrive |
 //! | `layout`, `cut` | what a path says about a file; files cut into extents |
 //! | `parent` | the backup before, whose unchanged extents are taken over |
@@ -49,6 +49,7 @@ mod layout;
 mod matching;
 mod options;
 mod parent;
+mod pipeline;
 mod pool;
 mod preconditions;
 mod progress;

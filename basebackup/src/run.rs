@@ -1,7 +1,6 @@
 //! A backup from its beginning to its end.
 
 use std::future::{Future, pending};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use highwater_replication::{BackupStart, BackupStop, BaseBackup, Client, Mode, connect};
@@ -13,18 +12,17 @@ use highwater_wal::{SystemId, TimelineId, Timestamp, WalFile};
 
 use crate::archive;
 use crate::backup_label::BackupLabel;
-use crate::cut::{Buffers, Cutter};
 use crate::matching::match_files;
 use crate::options::Options;
 use crate::parent::{Choice, ParentIndex, choose};
-use crate::pool;
+use crate::pipeline::transfer;
 use crate::preconditions;
-use crate::progress::{Meter, Phase, Progress};
-use crate::receive::{Events, Received, receive};
+use crate::progress::{Phase, Progress};
+use crate::receive::Received;
 use crate::report::Report;
 use crate::server::ServerFacts;
 use crate::server_manifest;
-use crate::store::{Stored, store};
+use crate::store::Stored;
 use crate::wal_needed::NeededWal;
 use crate::wal_proof::Expected;
 use crate::{Error, Result};
@@ -276,28 +274,6 @@ async fn copy(
     let (stop, client) = stream.finish()?;
     let stop_time = ServerFacts::ask_again(&options.connection, &client).await?.time;
     Ok(Copied { start, start_time, stop, stop_time, received, stored, client })
-}
-
-/// The pipeline: receiving and cutting, threads that compress, packs and the manifest; all at the same time, with bounded
-/// queues between.
-pub(crate) async fn transfer(
-    options: &Options,
-    progress: &dyn Progress,
-    events: &mut impl Events,
-    estimated_bytes: u64,
-    backups: &Backups,
-    label: &Label,
-    parent: Option<&ParentIndex>,
-) -> Result<(Received, Stored)> {
-    let buffers = Arc::new(Buffers::default());
-    let compression = backups.repository().compression();
-    let (feeder, collector) = pool::start(options.threads, compression, &buffers)?;
-    let cutter = Cutter::new(buffers);
-    let meter = Meter::new(progress, estimated_bytes);
-    tokio::try_join!(
-        receive(events, parent, &options.scratch, feeder, cutter, meter),
-        store(collector, backups, label, options.packs)
-    )
 }
 
 /// What the server expects to send.

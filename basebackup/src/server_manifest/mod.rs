@@ -4,7 +4,7 @@
 //!
 //! It has a line for each file, so it grows with their number and is never held whole (R11): it goes into a temporary
 //! file, and whether both sides name the same files is told by two sums ([`Tally`]). Only when these differ, both are
-//! read once more to name the files ([`differences`]).
+//! read once more to name the files ([`differences()`]).
 
 mod differences;
 mod parse;
