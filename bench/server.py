@@ -1,0 +1,126 @@
+"""A PostgreSQL 15 with data, WAL to archive, and pgBackRest set up beside it."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import measure
+
+BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
+
+# A table of random-looking rows: what real data is like, where pgbench's filler compresses away.
+ROWS = """
+create table rows (id uuid default gen_random_uuid(), at timestamptz default clock_timestamp(), amount numeric, words text, more jsonb);
+insert into rows (amount, words, more)
+select (random() * 100000)::numeric(12, 4),
+       (select string_agg(substr(md5((n * 7 + w)::text), 1, 3 + w % 7), ' ') from generate_series(1, 12) w),
+       jsonb_build_object('key', n, 'state', (array['new', 'paid', 'sent', 'lost'])[1 + n % 4], 'hash', md5(random()::text))
+from generate_series(1, {count}) n
+"""
+
+
+class Site:
+    """Highwater set up: a repository and a configuration for each round."""
+
+    def __init__(self, place, binaries):
+        self.place = place
+        # The checkout may be where user postgres cannot enter.
+        folder = place / "bin"
+        folder.mkdir()
+        self.bin = {name: pathlib.Path(shutil.copy(path, folder / name)) for name, path in binaries.items()}
+        folder.chmod(0o755)
+
+    def fresh(self, name, cluster):
+        config = self.place / f"{name}.toml"
+        config.write_text(
+            f'[repository]\nurl = "file://{self.place}/{name}"\n\n'
+            f'[cluster.main]\nconnection = "{cluster.connection}"\ndata-directory = "{cluster.data}"\n'
+        )
+        measure.own(config)
+        measure.run([self.bin["highwater"], "init"], env={"HIGHWATER_CONFIG": config})
+        return config
+
+
+class Cluster:
+    def __init__(self, place, kind, megabytes):
+        self.place, self.kind, self.megabytes = place, kind, megabytes
+        self.data = place / "data"
+        self.connection = f"host={place} port=5432 user=postgres dbname=postgres"
+
+    def __enter__(self):
+        measure.run([BIN / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "--data-checksums"])
+        settings = {
+            "unix_socket_directories": f"'{self.place}'", "listen_addresses": "''", "archive_mode": "on", "archive_command": "'/bin/true'",
+            "wal_keep_size": "'2GB'", "max_wal_size": "'4GB'", "shared_buffers": "'512MB'", "checkpoint_timeout": "'1h'",
+        }
+        with open(self.data / "postgresql.conf", "a", encoding="utf-8") as conf:
+            conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
+        measure.run([BIN / "pg_ctl", "start", "-D", self.data, "-w", "-s", "-l", self.place / "log"])
+        if self.kind == "pgbench":
+            # A scale of 1 is 15 MB.
+            measure.run([BIN / "pgbench", "-i", "-q", "-s", str(max(1, self.megabytes // 15)), self.connection])
+            measure.run([BIN / "pgbench", "-c", "4", "-T", "10", "-n", self.connection])
+        else:
+            # A row is about 250 bytes.
+            self.sql(ROWS.format(count=self.megabytes * 4000))
+        self.sql("vacuum analyze")
+        self.sql("checkpoint")
+        self.conf = self.place / "pgbackrest.conf"
+        return self
+
+    def __exit__(self, *_):
+        measure.run([BIN / "pg_ctl", "stop", "-D", self.data, "-m", "immediate", "-s"])
+
+    def sql(self, text):
+        words = [BIN / "psql", "-d", self.connection, "-Atqc", text]
+        done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True, **measure.as_postgres())
+        return done.stdout.strip()
+
+    def size_mb(self):
+        return int(self.sql("select sum(pg_database_size(oid)) / 1000000 from pg_database").split(".")[0])
+
+    def segments(self, count):
+        """The names of completed segments, newest last."""
+        while True:
+            current = self.sql("select pg_walfile_name(pg_switch_wal())")
+            done = sorted(name for name in os.listdir(self.data / "pg_wal") if len(name) == 24 and name < current)
+            if len(done) >= count:
+                return done[-count:]
+            if self.kind == "pgbench":
+                measure.run([BIN / "pgbench", "-c", "4", "-T", "5", "-n", self.connection])
+            else:
+                self.sql("create table if not exists again (like rows)")
+                self.sql("insert into again select * from rows limit 100000")
+
+    def configure_archiving(self, command):
+        self.sql(f"alter system set archive_command = '{command}'")
+        self.sql("select pg_reload_conf()")
+
+    def archive_into(self, site, config):
+        self.configure_archiving(f"HIGHWATER_CONFIG={config} {site.bin['highwater-archive-cmd']} %p")
+
+    def archive_with_backrest(self, number):
+        self.configure_archiving(" ".join(self.backrest(number, "archive-push", "%p")))
+
+    def backrest(self, number, verb, *arguments):
+        """A pgBackRest command for the repository of a round, which is made at its first use."""
+        config = self.place / f"backrest-{number}.conf"
+        words = ["pgbackrest", f"--config={config}", "--stanza=main"]
+        if not config.exists():
+            self.make_backrest(number, config, words)
+        options = [argument for argument in arguments if argument.startswith("--")]
+        plain = [argument for argument in arguments if not argument.startswith("--")]
+        return [*words, *options, verb, *plain]
+
+    def make_backrest(self, number, config, words):
+        repository = self.place / f"backrest-{number}"
+        repository.mkdir()
+        measure.own(repository)
+        config.write_text(
+            f"[global]\nrepo1-path={repository}\nrepo1-retention-full=9\ncompress-type=lz4\ncompress-level=1\nprocess-max=2\n"
+            f"lock-path={self.place}/lock\nlog-level-file=off\nlog-level-console=error\n"
+            f"[main]\npg1-path={self.data}\npg1-socket-path={self.place}\npg1-user=postgres\n"
+        )
+        measure.own(config)
+        measure.run([*words, "stanza-create"])
