@@ -1,6 +1,6 @@
 //! Rebuilds a data directory by a plan.
 //!
-//! [`restore`] takes a proven [`Plan`](highwater_catalog::Plan) and fills a folder, such that a PostgreSQL server started over it
+//! [`restore()`] takes a proven [`Plan`](highwater_catalog::Plan) and fills a folder, such that a PostgreSQL server started over it
 //! recovers to the plan's stop. It does not choose where to stop, never writes outside the folders it was given (R16), never into one
 //! that is in use (R13), and leaves nothing behind that PostgreSQL would start before it is whole (R14).
 //!
