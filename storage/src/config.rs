@@ -54,6 +54,9 @@ pub struct StoreConfig {
     pub server_side_encryption: Option<String>,
     /// Key of `aws:kms`.
     pub kms_key_id: Option<String>,
+    /// Whether a put carries a checksum that the store keeps with the object, beside the one in its signature. Buckets
+    /// that lock objects ask for it; some stores refuse it. Default: true unless there is an endpoint of one's own.
+    pub checksum: Option<bool>,
     /// PEM file with the certificate authorities to trust, instead of the machine's.
     pub ca_file: Option<PathBuf>,
 }
@@ -76,6 +79,7 @@ impl StoreConfig {
         "storage-class",
         "server-side-encryption",
         "kms-key-id",
+        "checksum",
         "ca-file",
     ];
 
@@ -102,6 +106,7 @@ impl StoreConfig {
             storage_class: None,
             server_side_encryption: None,
             kms_key_id: None,
+            checksum: None,
             ca_file: None,
         }
     }
@@ -124,6 +129,7 @@ impl StoreConfig {
             "storage-class" => fill(&mut self.storage_class, text()),
             "server-side-encryption" => fill(&mut self.server_side_encryption, text()),
             "kms-key-id" => fill(&mut self.kms_key_id, text()),
+            "checksum" => fill(&mut self.checksum, parse_bool(value)?),
             "ca-file" => fill(&mut self.ca_file, value.into()),
             "secret-access-key" | "session-token" => {
                 Err("a secret does not belong into a URL: set it in the file or the environment".to_owned())
@@ -167,6 +173,10 @@ pub enum Credentials {
     Instance,
     /// The role of the container, from `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`.
     Container,
+}
+
+fn parse_bool(text: &str) -> std::result::Result<bool, String> {
+    text.parse().map_err(|_| "use true or false".to_owned())
 }
 
 fn parse_credentials(text: &str) -> std::result::Result<Credentials, String> {

@@ -1,7 +1,7 @@
 //! Object stores: a local folder, S3.
 //!
 //! One small trait, [`Store`], whose contract is in words: put-if-absent, get, ranged get, size, list by prefix,
-//! delete. [`open`] makes one from a URL and settings.
+//! delete. [`open()`] makes one from a URL and settings.
 //!
 //! This crate never looks into what it stores, never replaces an object (R2), and never says "not found" unless the
 //! store has answered just that (R6).

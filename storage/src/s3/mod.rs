@@ -42,7 +42,6 @@ pub(crate) struct S3Store {
     storage_class: Option<StorageClass>,
     encryption: Option<ServerSideEncryption>,
     kms_key_id: Option<String>,
-    /// Whether puts carry a checksum beside the signed hash: Amazon's S3 keeps it with the object and asks for it where objects are locked.
     sends_checksum: bool,
 }
 
@@ -58,7 +57,7 @@ impl S3Store {
             storage_class: settings.storage_class,
             encryption: settings.encryption,
             kms_key_id: settings.kms_key_id,
-            sends_checksum: settings.endpoint.is_none(),
+            sends_checksum: settings.sends_checksum,
         })
     }
 
@@ -268,7 +267,7 @@ impl Store for S3Store {
     }
 
     fn url(&self) -> String {
-        format!("s3://{}/{}", self.bucket, self.prefix.trim_end_matches('/'))
+        format!("s3://{}/{}", self.bucket, self.prefix).trim_end_matches('/').to_owned()
     }
 }
 

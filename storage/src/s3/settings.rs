@@ -19,6 +19,7 @@ pub(super) struct S3Settings {
     pub region: String,
     pub endpoint: Option<String>,
     pub path_style: bool,
+    pub sends_checksum: bool,
     pub source: CredentialSource,
     pub storage_class: Option<StorageClass>,
     pub encryption: Option<ServerSideEncryption>,
@@ -69,6 +70,7 @@ impl S3Settings {
         Ok(Self {
             region,
             path_style: config.path_style.unwrap_or(endpoint.is_some()),
+            sends_checksum: config.checksum.unwrap_or(endpoint.is_none()),
             endpoint,
             source: credential_source(config, environment)?,
             storage_class: config.storage_class.as_deref().map(storage_class).transpose()?,
@@ -251,15 +253,17 @@ mod tests {
     }
 
     #[test]
-    fn the_path_style_follows_the_endpoint_unless_it_is_set() {
+    fn path_style_and_checksum_follow_the_endpoint_unless_they_are_set() {
         for (endpoint, set, path_style) in
             [(None, None, false), (Some("http://h"), None, true), (Some("http://h"), Some(false), false)]
         {
             let config = config(|config| {
                 config.endpoint = endpoint.map(str::to_owned);
                 config.path_style = set;
+                config.checksum = set.map(|set| !set);
             });
-            assert_eq!(S3Settings::new(&config, &nothing).unwrap().path_style, path_style);
+            let settings = S3Settings::new(&config, &nothing).unwrap();
+            assert_eq!((settings.path_style, settings.sends_checksum), (path_style, !path_style));
         }
     }
 

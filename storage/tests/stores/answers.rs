@@ -222,8 +222,20 @@ async fn a_put_says_all_that_was_set_and_is_signed_with_its_hash() {
     for (name, value) in expected {
         assert_eq!(request.header(name), Some(value), "{name}");
     }
+    let trailers = ["x-amz-trailer", "content-encoding", "transfer-encoding", "x-amz-checksum-crc32"];
     // Stores other than Amazon's refuse these.
-    for name in ["x-amz-trailer", "content-encoding", "x-amz-checksum-crc32", "transfer-encoding"] {
+    for name in trailers.iter().chain(&["x-amz-checksum-sha256"]) {
+        assert_eq!(request.header(name), None, "{name}");
+    }
+
+    config.checksum = Some(true);
+    let store = open(&config).unwrap();
+    assert_eq!(store.put_if_absent(&key("b"), &body).await.unwrap(), Put::Created);
+    let request = server.asked().pop().unwrap();
+    // `printf hello | openssl dgst -sha256 -binary | base64`
+    assert_eq!(request.header("x-amz-checksum-sha256"), Some("LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="));
+    assert_eq!(request.body, b"hello");
+    for name in trailers {
         assert_eq!(request.header(name), None, "{name}");
     }
 }

@@ -26,6 +26,7 @@ fn every_setting_can_stand_in_the_file() {
         storage-class = "STANDARD_IA"
         server-side-encryption = "aws:kms"
         kms-key-id = "key"
+        checksum = true
         ca-file = "/etc/ssl/own.pem"
     "#;
     let config = parse(text).unwrap();
@@ -62,8 +63,8 @@ fn urls_that_are_good() {
     for (url, shown) in [
         (format!("file://{folder}/a%20b"), format!("file://{folder}/a b")),
         (format!("file://{folder}?retry-budget=0&request-timeout=5s"), format!("file://{folder}")),
-        ("s3://bucket?endpoint=http://127.0.0.1:1".to_owned(), "s3://bucket/".to_owned()),
-        ("s3://bucket/?region=r&endpoint=http://h".to_owned(), "s3://bucket/".to_owned()),
+        ("s3://bucket?endpoint=http://127.0.0.1:1".to_owned(), "s3://bucket".to_owned()),
+        ("s3://bucket/?region=r&endpoint=http://h".to_owned(), "s3://bucket".to_owned()),
         (
             "s3://bucket/a/b/?region=r&endpoint=http%3A%2F%2Fh&path-style=false".to_owned(),
             "s3://bucket/a/b".to_owned(),
