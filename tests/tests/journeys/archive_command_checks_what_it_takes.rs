@@ -14,7 +14,10 @@ const NEEDLE: &str = "a-needle-in-the-write-ahead-log";
 fn scene() -> (Site, Lab, String, Vec<u8>) {
     let site = Site::on_folder();
     let server = start_quiet_server(&site, small_segments());
-    server.sql(&format!("create table needle as select '{NEEDLE}'::text as content"));
+    server.sql("create table needle (content text)");
+    server.sql("select pg_switch_wal()");
+    // So many that one lies whole on a page.
+    server.sql(&format!("insert into needle select '{NEEDLE}' from generate_series(1, 10)"));
     let name = fill_segments(&server, 1).remove(0);
     let bytes = read(&server.data_dir().join("pg_wal").join(&name));
     let lab = Lab::empty(&site, "lab", server.data_dir());
@@ -52,7 +55,9 @@ fn r04_a_segment_that_was_cut_short_is_refused() {
 #[test]
 fn r04_a_segment_under_another_name_is_refused() {
     let (site, lab, name, bytes) = scene();
-    for other in [next(&name), format!("00000002{}", &name[8..]), format!("{}00000001{}", &name[..8], &name[16..])] {
+    for other in
+        [next(&name), format!("00000002{}", &name[8..]), format!("{}00000001{}", &name[..8], &name[16..])]
+    {
         assert_refused(lab.archive_content(&site, &other, &bytes), 1).says(&other);
         assert_not_archived(&site, &other);
     }

@@ -94,7 +94,8 @@ fn r01_every_repository_must_have_it_and_each_is_tried() {
     let site = Site::on_folder();
     let server = small_segments().start();
     let (near, far) = (site.path("near"), site.path("far"));
-    let config = two_repositories(&site, &near, &far, &format!("data-directory = '{}'", server.data_dir().display()));
+    let config =
+        two_repositories(&site, &near, &far, &format!("data-directory = '{}'", server.data_dir().display()));
     site.highwater(["init"]).config(&config).run().succeeds();
     let data = server.data_dir();
     let names = fill_segments(&server, 2);
@@ -136,7 +137,8 @@ fn two_repositories(site: &Site, near: &std::path::Path, far: &std::path::Path, 
     let repository = |name: &str, folder: &std::path::Path| {
         format!("[[repository]]\nname = '{name}'\nurl = 'file://{}'\n", folder.display())
     };
-    let text = format!("{}{}[cluster.{CLUSTER}]\n{cluster}\n", repository("near", near), repository("far", far));
+    let text =
+        format!("{}{}[cluster.{CLUSTER}]\n{cluster}\n", repository("near", near), repository("far", far));
     let path = site.path("two.toml");
     fs::write(&path, text).unwrap();
     path

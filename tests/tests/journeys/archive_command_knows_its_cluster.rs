@@ -49,7 +49,9 @@ fn r05_the_current_folder_is_the_configured_data_directory() {
     let data = server.data_dir();
     let copy = Lab::empty(&site, "copy", data);
     copy.file(&format!("pg_wal/{name}"), &read(&data.join("pg_wal").join(&name)));
-    assert_refused(archive(&site, &copy.0, &name).run(), 2).says(&data.display().to_string()).says("data-directory");
+    assert_refused(archive(&site, &copy.0, &name).run(), 2)
+        .says(&data.display().to_string())
+        .says("data-directory");
     assert_not_archived(&site, &name);
 
     // Whichever way it is reached.
@@ -70,7 +72,11 @@ fn r05_a_new_system_identifier_must_be_made_known() {
     let lab = Lab(other.data_dir().to_owned());
     assert_refused(lab.archive(&site, &name).run(), 1).says("is not known").says("highwater adopt");
     assert_not_archived(&site, &name);
-    lab.archive(&site, &name).env("HIGHWATER_REPOSITORY_URL", "file:///nowhere").run().ends_with(1).says("hint: ");
+    lab.archive(&site, &name)
+        .env("HIGHWATER_REPOSITORY_URL", "file:///nowhere")
+        .run()
+        .ends_with(1)
+        .says("hint: ");
     drop(known);
 }
 

@@ -101,7 +101,8 @@ fn r03_histories_and_backup_labels_are_not_replaced_either() {
     let server = start_quiet_server(&site, small_segments());
     let lab = Lab(server.data_dir().to_owned());
     let label = |time: &str| {
-        format!("START WAL LOCATION: 0/200028 (file 000000010000000000000002)\nSTART TIME: {time}\n").into_bytes()
+        format!("START WAL LOCATION: 0/200028 (file 000000010000000000000002)\nSTART TIME: {time}\n")
+            .into_bytes()
     };
     for (name, first, other) in [
         (

@@ -14,11 +14,18 @@ fn r21_objects_have_their_modes_whatever_the_umask() {
     let server = start_quiet_server(&site, small_segments());
     let names = fill_segments(&server, 2);
     for (umask, name) in ["000", "077"].iter().zip(&names) {
-        let script = format!("umask {umask} && exec {} pg_wal/{name}", binary("highwater-archive-cmd").display());
-        Program::new("sh", ["-c", &script]).config(&site.config()).in_folder(server.data_dir()).run().succeeds();
+        let script =
+            format!("umask {umask} && exec {} pg_wal/{name}", binary("highwater-archive-cmd").display());
+        Program::new("sh", ["-c", &script])
+            .config(&site.config())
+            .in_folder(server.data_dir())
+            .run()
+            .succeeds();
         let object = site.objects(name).remove(0);
         assert_eq!(mode(&object), 0o640, "umask {umask}: {}", object.display());
-        for folder in object.ancestors().skip(1).take_while(|folder| folder.starts_with(site.repository_folder())) {
+        for folder in
+            object.ancestors().skip(1).take_while(|folder| folder.starts_with(site.repository_folder()))
+        {
             assert_eq!(mode(folder), 0o750, "umask {umask}: {}", folder.display());
         }
     }
@@ -37,7 +44,12 @@ fn r21_no_secret_is_printed() {
     let name = fill_segments(&server, 1).remove(0);
     let data = server.data_dir();
     let folder = Lab::empty(&site, "folder", data).0;
-    for url in ["s3://bucket/prefix?endpoint=http://127.0.0.1:9", "s3://b@d", "s3://bucket?secret-access-key=x", "nonsense"] {
+    for url in [
+        "s3://bucket/prefix?endpoint=http://127.0.0.1:9",
+        "s3://b@d",
+        "s3://bucket?secret-access-key=x",
+        "nonsense",
+    ] {
         let with_secrets = |program: Program| {
             program
                 .env("HIGHWATER_REPOSITORY_URL", url)
@@ -50,7 +62,11 @@ fn r21_no_secret_is_printed() {
                 .run()
         };
         for program in [archive(&site, data, &name), fetch(&site, &folder, &name, "x")] {
-            with_secrets(program).fails_clearly().says("hint: ").does_not_say(SECRET).does_not_say(PASSPHRASE);
+            with_secrets(program)
+                .fails_clearly()
+                .says("hint: ")
+                .does_not_say(SECRET)
+                .does_not_say(PASSPHRASE);
         }
     }
 }

@@ -4,13 +4,14 @@ use highwater_tests::{Fault, PATIENCE, Proxy, S3, Site, wait_until};
 
 use crate::archive_command_refuses_other_content::key_pair;
 use crate::commands::{
-    Lab, LostCluster, NOT_THERE, archive, assert_archived, assert_refused, fetch, fill_segments, read, small_segments,
-    start_quiet_server,
+    Lab, LostCluster, NOT_THERE, archive, assert_archived, assert_refused, fetch, fill_segments, read,
+    small_segments, start_quiet_server,
 };
 
 fn every_row_comes_back(site: Site) {
     let cluster = LostCluster::on(site);
-    let server = cluster.recovering("recovery.signal").try_recover().unwrap_or_else(|failure| panic!("{failure}"));
+    let server =
+        cluster.recovering("recovery.signal").try_recover().unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(server.value("select count(*) from t"), "5");
 }
 
@@ -53,7 +54,8 @@ fn r01_an_answer_that_was_lost_is_asked_for_again() {
     let server = start_quiet_server(&site, small_segments());
     let name = fill_segments(&server, 1).remove(0);
     let data = server.data_dir();
-    for fault in [Fault::ResetAfterAnswer(0), Fault::ResetAfterRequest(100_000), Fault::CloseAfterAnswer(20)] {
+    for fault in [Fault::ResetAfterAnswer(0), Fault::ResetAfterRequest(100_000), Fault::CloseAfterAnswer(20)]
+    {
         let before = proxy.connections();
         proxy.set(fault);
         let running = archive(&site, data, &name).start();

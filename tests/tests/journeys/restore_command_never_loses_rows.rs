@@ -94,7 +94,7 @@ fn r06_a_repository_that_cannot_be_read_ends_no_recovery() {
     let cluster = LostCluster::on(Site::on_folder());
     let root = cluster.site.repository_folder();
     let mode = fs::metadata(&root).unwrap().permissions();
-    fs::set_permissions(&root, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o0)).unwrap();
     recover(&cluster, |way, started| assert_refused(way, started, "Permission denied"));
     fs::set_permissions(&root, mode).unwrap();
     recover(&cluster, assert_all_rows);
