@@ -1,6 +1,6 @@
 //! The catalog of a cluster: which timelines, backups and segments the repository holds, which moments they reach, and how.
 //!
-//! The decisions ([`plan`], [`windows`]) are plain functions over plain data: no I/O, no async. Where one has to know what a
+//! The decisions ([`plan()`], [`windows`]) are plain functions over plain data: no I/O, no async. Where one has to know what a
 //! segment holds it says so ([`Need`]) and is asked again. Feature `load` (on by default) adds the part that reads
 //! the repository and answers those needs.
 //!

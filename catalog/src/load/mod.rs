@@ -60,7 +60,7 @@ impl Catalog {
         &self.cluster
     }
 
-    /// The way to a moment, see [`plan`].
+    /// The way to a moment, see [`plan()`].
     pub async fn plan(&mut self, request: &Request) -> Result<Plan, PlanError> {
         self.settle(|inventory, known| plan(inventory, request, known)).await
     }
