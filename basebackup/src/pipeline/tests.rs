@@ -116,7 +116,7 @@ fn some_files() -> Files {
 }
 
 fn options() -> Options {
-    let config = Config::in_environment("host=/nowhere", &Environment::default()).unwrap();
+    let config = Config::in_environment("host=/nowhere user=backup", &Environment::default()).unwrap();
     let packs = PackLimits { target_bytes: 300_000, uploads: 2 };
     Options { packs, threads: 3, ..Options::new(config, "main".parse().unwrap()) }
 }

@@ -7,6 +7,7 @@ mod archive_command_refuses_other_content;
 mod commands;
 mod commands_keep_secrets;
 mod commands_on_s3;
+mod rescue_without_highwater;
 mod restore_command_delivers_whole_files;
 mod restore_command_never_loses_rows;
 mod restore_command_serves_standbys;
