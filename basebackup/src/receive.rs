@@ -33,7 +33,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Events for BackupStream<S> {
         match BackupStream::next(self).await {
             Err(source @ highwater_replication::Error::ChecksumFailure(_)) => {
                 let notices = self.take_notices();
-                let pages = notices.iter().filter(|notice| notice.sqlstate == DATA_CORRUPTED);
+                // The server warns of each page with SQLSTATE 01000 (verify_page_checksum, basebackup.c, PostgreSQL 15).
+                let pages = notices.iter().filter(|notice| notice.severity == "WARNING");
                 let pages = pages.map(|notice| format!("{}; ", notice.message)).collect();
                 Err(Error::DamagedPages { pages, source })
             }
@@ -41,9 +42,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Events for BackupStream<S> {
         }
     }
 }
-
-/// SQLSTATE `data_corrupted`.
-const DATA_CORRUPTED: &str = "XX001";
 
 /// What has been received, beside what went into the pipeline.
 #[derive(Debug)]

@@ -67,7 +67,9 @@ async fn r09_the_wal_of_another_server_with_the_same_history_is_not_taken_for_th
     let status =
         std::process::Command::new("cp").arg("-a").arg(setting.server.data_dir()).arg(&copy).status();
     assert!(status.unwrap().success());
-    let other = Postgres::from_data_dir(&copy).start();
+    let command = setting.site.archive_command();
+    let command = format!("HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY={} {command}", copy.display());
+    let other = Postgres::from_data_dir(&copy).setting("archive_command", &command).start();
     setting.server.start_again().unwrap();
     setting.server.configure("archive_command", "false");
     // It is further ahead than the server that is backed up will be.
@@ -185,6 +187,7 @@ async fn a_host_with_only_the_public_key_makes_complete_full_backups() {
     // Who has the identity reads all of it, and builds on it.
     let identity = setting.site.path("identity");
     keys.write_identity_file(&identity).unwrap();
+    highwater_tests::give_to_server_account(&identity);
     let mut config = setting.repository.config().clone();
     config.identity_file = Some(identity);
     let repository = highwater_repository::Repository::open(&config).await.unwrap();

@@ -78,9 +78,12 @@ impl Setting {
         self.unpack(label, &data).await;
         fs::write(data.join("recovery.signal"), "").unwrap();
         give_to_server_account(&data.join("recovery.signal"));
+        let identity = self.repository.config().identity_file.as_ref();
+        let identity = identity.map(|file| format!("HIGHWATER_REPOSITORY_IDENTITY_FILE={} ", file.display()));
+        let command = identity.unwrap_or_default() + &self.site.restore_command();
         Postgres::from_data_dir(&data)
             .setting("archive_mode", "off")
-            .setting("restore_command", &self.site.restore_command())
+            .setting("restore_command", &command)
             .try_recover()
             .unwrap_or_else(|failure| panic!("{failure}"))
     }
