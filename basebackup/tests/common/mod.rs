@@ -76,7 +76,13 @@ impl Setting {
     pub async fn recover(&self, label: &Label) -> Postgres {
         let data = self.site.path(&format!("restored-{label}"));
         self.unpack(label, &data).await;
+        // A backup of a standby says that it is one.
+        let _ = fs::remove_file(data.join("standby.signal"));
         fs::write(data.join("recovery.signal"), "").unwrap();
+        // A backup of a standby brings its own.
+        if data.join("standby.signal").exists() {
+            fs::remove_file(data.join("standby.signal")).unwrap();
+        }
         give_to_server_account(&data.join("recovery.signal"));
         let identity = self.repository.config().identity_file.as_ref();
         let identity = identity.map(|file| format!("HIGHWATER_REPOSITORY_IDENTITY_FILE={} ", file.display()));
