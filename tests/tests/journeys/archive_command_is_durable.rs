@@ -69,11 +69,11 @@ fn r01_a_full_disk_is_a_failure_and_passes() {
     let disk = SmallDisk::of_megabytes(8);
     let site = Site::on_this_folder(&disk.path().join("repository"));
     let server = start_quiet_server(&site, small_segments());
-    let names = fill_segments(&server, 12);
+    let names = fill_segments(&server, 80);
     let data = server.data_dir();
     // The disk is full somewhere within a segment's object.
     let full = names.iter().position(|name| archive(&site, data, name).run().status.code() != Some(0));
-    let full = full.expect("a dozen segments do not fit");
+    let full = full.expect("so many segments do not fit");
     assert!(full > 0);
     assert_refused(archive(&site, data, &names[full]).run(), 1).says("No space left");
     for name in &names[..full] {
@@ -94,8 +94,9 @@ fn r01_every_repository_must_have_it_and_each_is_tried() {
     let site = Site::on_folder();
     let server = small_segments().start();
     let (near, far) = (site.path("near"), site.path("far"));
-    let config =
-        two_repositories(&site, &near, &far, &format!("data-directory = '{}'", server.data_dir().display()));
+    let (connection, data) = (server.connection_string(), server.data_dir().display());
+    let settings = format!("connection = '{connection}'\ndata-directory = '{data}'");
+    let config = two_repositories(&site, &near, &far, &settings);
     site.highwater(["init"]).config(&config).run().succeeds();
     let data = server.data_dir();
     let names = fill_segments(&server, 2);
@@ -215,7 +216,9 @@ fn r01_the_time_of_the_last_write_is_vouched_for_by_a_primary_only() {
 fn head(site: &Site, name: &str) -> serde_json::Value {
     let object = read(&site.objects(name)[0]);
     let length = u32::from_le_bytes(object[4..8].try_into().unwrap());
-    serde_json::from_slice(&object[8..8 + length as usize]).unwrap()
+    // Behind the JSON come a line feed and its digest.
+    let text = object[8..8 + length as usize].split(|byte| *byte == b'\n').next().unwrap();
+    serde_json::from_slice(text).unwrap()
 }
 
 #[test]

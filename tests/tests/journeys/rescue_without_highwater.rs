@@ -25,7 +25,8 @@ fn rescued(site: &Site, identity: Option<&Path>) {
     let program = site.path("rescue.py");
     std::fs::write(&program, script()).unwrap();
     let mapping = format!("{}={}", place.display(), moved.display());
-    let mut arguments: Vec<String> = [&program, &site.repository_folder()].map(|path| path.display().to_string()).into();
+    let mut arguments: Vec<String> =
+        [&program, &site.repository_folder()].map(|path| path.display().to_string()).into();
     arguments.extend([CLUSTER.to_owned(), "--tablespace".to_owned(), mapping]);
     for (option, path) in [("--to", Some(data.as_path())), ("--wal", Some(&wal)), ("--identity", identity)] {
         arguments.extend(path.into_iter().flat_map(|path| [option.to_owned(), path.display().to_string()]));
@@ -34,10 +35,12 @@ fn rescued(site: &Site, identity: Option<&Path>) {
 
     std::fs::write(data.join("recovery.signal"), "").unwrap();
     let command = format!("cp {}/%f %p", wal.display());
-    let builder = Postgres::from_data_dir(&data).setting("archive_mode", "off").setting("restore_command", &command);
+    let builder =
+        Postgres::from_data_dir(&data).setting("archive_mode", "off").setting("restore_command", &command);
     let restored = builder.try_recover().unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(restored.value("select count(*) from t"), "3001");
-    let location = restored.value("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'");
+    let location =
+        restored.value("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'");
     assert_eq!(location, moved.display().to_string());
 }
 
