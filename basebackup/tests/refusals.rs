@@ -181,7 +181,7 @@ async fn a_host_with_only_the_public_key_makes_complete_full_backups() {
     options.label = Some("second".parse().unwrap());
     let second = run(&options, &setting.repository, &told).await.unwrap();
     assert_eq!((second.parent, second.reused_bytes), (None, 0));
-    let notes = told.notes.lock().unwrap();
+    let notes = told.notes.lock().unwrap().clone();
     assert!(notes.iter().any(|note| note.contains("everything is stored anew")), "{notes:?}");
 
     // Who has the identity reads all of it, and builds on it.

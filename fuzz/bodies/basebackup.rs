@@ -28,8 +28,11 @@ fn mend(block: &mut [u8; BLOCK]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
+/// The members of an archive with their content, and how reading it ended.
+type Taken = (Vec<(Member, Vec<u8>)>, Result<(), Fault>);
+
 /// The members with their content, and how the archive ended.
-fn split(archive: &[u8], piece: usize) -> (Vec<(Member, Vec<u8>)>, Result<(), Fault>) {
+fn split(archive: &[u8], piece: usize) -> Taken {
     let mut members: Vec<(Member, Vec<u8>)> = Vec::new();
     let mut splitter = Splitter::new();
     for piece in archive.chunks(piece) {
