@@ -121,7 +121,7 @@ fn r01_every_repository_must_have_it_and_each_is_tried() {
     let folder = Lab::empty(&site, "folder", data).0;
     let ask = |name: &str| fetch(&site, &folder, name, "fetched").config(&config).run();
     fs::remove_file(find(&near, &names[0]).remove(0)).unwrap();
-    ask(&names[0]).succeeds().silently();
+    ask(&names[0]).succeeds().says("is missing in near");
     let damaged = find(&near, &names[1]).remove(0);
     let mut content = read(&damaged);
     let middle = content.len() / 2;
