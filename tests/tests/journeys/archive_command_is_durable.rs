@@ -206,7 +206,7 @@ fn r01_the_time_of_the_last_write_is_vouched_for_by_a_primary_only() {
     fs::remove_file(data.join("standby.signal")).unwrap();
 
     // Promoted: what it has of the timeline before was copied from its primary.
-    let history = "1\t0/100000000\tno recovery target specified\n";
+    let history = "1\t1/0\tno recovery target specified\n";
     Lab(data.to_owned()).file("pg_wal/00000002.history", history.as_bytes());
     archive(&site, data, &names[2]).run().succeeds();
     assert!(head(&site, &names[2])["archived"].get("written").is_none());
