@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 
 use highwater_repository::config::ClusterConfig;
 use highwater_repository::marker::Marker;
-use highwater_wal::{SystemId, TimelineHistory, TimelineId, WalFile};
+use highwater_wal::{SystemId, TimelineHistory, TimelineId, Timestamp, WalFile};
 
 use crate::error::Error;
 
 /// No history file is longer.
 const MAX_HISTORY_BYTES: u64 = highwater_repository::MAX_SMALL_FILE_BYTES;
+
+/// `postmaster.pid` has eight short lines and two paths.
+const MAX_PID_FILE_BYTES: u64 = 64 << 10;
 
 /// A data directory.
 #[derive(Debug)]
@@ -67,6 +70,18 @@ impl DataDirectory {
         self.0.join("global/pg_control")
     }
 
+    /// When the server that runs in it was started, by its own clock: the third line of `postmaster.pid`
+    /// (`LOCK_FILE_LINE_START_TIME`, `pidfile.h`). `None` where none runs.
+    pub fn server_start(&self) -> Option<Timestamp> {
+        let mut text = String::new();
+        File::open(self.0.join("postmaster.pid"))
+            .ok()?
+            .take(MAX_PID_FILE_BYTES)
+            .read_to_string(&mut text)
+            .ok()?;
+        text.lines().nth(2)?.trim().parse().ok().map(Timestamp::from_unix_seconds)
+    }
+
     /// Whether the server follows another one, or an archive.
     pub fn is_in_recovery(&self) -> bool {
         // What cannot be looked at counts as there: nothing is vouched for then.
@@ -108,5 +123,66 @@ fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(files: &[(&str, &str)]) -> (tempfile::TempDir, DataDirectory) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["global", "pg_wal"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        let directory = DataDirectory::of(&folder.path().join("pg_wal/00000002.history"));
+        (folder, directory)
+    }
+
+    #[test]
+    fn what_vouches_for_the_time_of_a_write() {
+        let (_folder, directory) = folder_with(&[]);
+        assert_eq!((directory.server_start(), directory.is_in_recovery()), (None, false));
+        let (_folder, directory) = folder_with(&[("postmaster.pid", "7\n/data\n946684801\n5432\n")]);
+        assert_eq!(directory.server_start(), Some(Timestamp(1_000_000)));
+        for signal in ["standby.signal", "recovery.signal"] {
+            assert!(folder_with(&[(signal, "")]).1.is_in_recovery(), "{signal}");
+        }
+        for nonsense in ["", "7\n/data\n", "7\n/data\nx\n"] {
+            assert_eq!(folder_with(&[("postmaster.pid", nonsense)]).1.server_start(), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_later_timeline_is_found() {
+        let (folder, _) = folder_with(&[
+            ("pg_wal/00000002.history", ""),
+            ("pg_wal/00000010.history", "2\t0/5000000\tx\n"),
+            ("pg_wal/0000000A.history", ""),
+            ("pg_wal/00000011.history.tmp", ""),
+            ("pg_wal/000000200000000000000001", ""),
+        ]);
+        let later = |name: &str| {
+            let path = folder.path().join("pg_wal").join(name);
+            later_timeline(&path, name.parse().unwrap()).unwrap().map(TimelineId::get)
+        };
+        assert_eq!(later("000000020000000000000001"), Some(16));
+        assert_eq!(later("0000000F0000000000000001.partial"), Some(16));
+        assert_eq!(later("000000100000000000000001"), None);
+        let history = history(&folder.path().join("pg_wal/x"), TimelineId::new(16).unwrap()).unwrap();
+        assert_eq!(history.left_at(TimelineId::new(2).unwrap()), Some(highwater_wal::Lsn(0x500_0000)));
+    }
+
+    #[test]
+    fn the_control_file_begins_with_the_system_identifier() {
+        let (_folder, directory) = folder_with(&[]);
+        assert_eq!(directory.system_id().unwrap(), None);
+        let (_folder, directory) = folder_with(&[("global/pg_control", "\u{1}\u{2}\0\0\0\0\0\0more")]);
+        assert_eq!(directory.system_id().unwrap(), Some(SystemId(0x201)));
+        let (_folder, directory) = folder_with(&[("global/pg_control", "short")]);
+        assert!(directory.system_id().unwrap_err().to_string().contains("hint: "));
     }
 }

@@ -94,7 +94,8 @@ fn archive(options: &Options) -> Result<Vec<Answer>, Error> {
         check::check(file, &source.bytes, &known)?;
         return Err(Error::NoSystemId(directory.control_file()));
     };
-    let written = written(file, &source, later.is_none() && !directory.is_in_recovery());
+    let is_own = later.is_none() && !directory.is_in_recovery();
+    let written = written(file, &source, directory.server_start().filter(|_| is_own));
     archive::archive(&Job { file, source, cluster, system_id, known, written }, &config.repositories)
 }
 
@@ -102,11 +103,13 @@ fn archive(options: &Options) -> Result<Vec<Answer>, Error> {
 /// proof that nothing is missing before that moment, so it must never be later than the server's last write into the file.
 ///
 /// PostgreSQL writes WAL in order (`XLogWrite` holds `WALWriteLock`), so the time of the last write into a segment comes
-/// before that of the first write into the next one. That holds where this server made the WAL: on a standby the time is
-/// that of the copy, and while that was on its way the primary may have acknowledged more. A server that was promoted
-/// has segments of both kinds; those of the timelines before its own were copied.
-fn written(file: WalFile, source: &Source, is_own: bool) -> Option<Timestamp> {
+/// before that of the first write into the next one. That holds for what this run of the server wrote itself, `own_since`
+/// its start: `None` on a standby, and for the timelines before a promoted server's own, since the time is then that of
+/// a copy, and while that was on its way the primary may have acknowledged more. What is older than the run may have
+/// been copied by hand.
+fn written(file: WalFile, source: &Source, own_since: Option<Timestamp>) -> Option<Timestamp> {
     let is_complete = matches!(file, WalFile::Segment(_));
+    let is_own = own_since.is_some_and(|start| start <= source.modified);
     // A clock that was set back since would vouch for commits that are still to come.
     (is_complete && is_own).then(|| source.modified.min(now()))
 }
