@@ -52,7 +52,7 @@ pub(crate) fn check(identity: SystemId, server: &ServerFacts, cluster: &ClusterF
 }
 
 /// What may keep the backup from becoming complete, or of being of use.
-pub(crate) async fn notes(server: &ServerFacts, cluster: &ClusterRepository) -> Result<Vec<String>> {
+pub(crate) async fn notes(server: &ServerFacts, cluster: &ClusterRepository) -> Vec<String> {
     let mut notes = Vec::new();
     if !server.has_checksums {
         notes.push("the cluster has no data checksums: damaged pages are backed up unnoticed (pg_checksums --enable)".to_owned());
@@ -62,7 +62,7 @@ pub(crate) async fn notes(server: &ServerFacts, cluster: &ClusterRepository) -> 
             "this is a standby: the backup is complete when the primary has archived the WAL that it needs"
                 .to_owned(),
         );
-        return Ok(notes);
+        return notes;
     }
     if server.archiver.is_failing {
         notes.push(format!(
@@ -80,5 +80,5 @@ pub(crate) async fn notes(server: &ServerFacts, cluster: &ClusterRepository) -> 
             cluster.repository().url()
         ));
     }
-    Ok(notes)
+    notes
 }

@@ -116,7 +116,7 @@ impl<'a> Session<'a> {
         let facts = ServerFacts::ask(&options.connection, client.process_id()).await?;
         let cluster = repository.cluster(&options.cluster, identity.system_id);
         preconditions::check(identity.system_id, &facts, &cluster.facts().await?)?;
-        for note in preconditions::notes(&facts, &cluster).await? {
+        for note in preconditions::notes(&facts, &cluster).await {
             progress.note(&note);
         }
         put_history(&mut client, identity.timeline, &cluster).await?;

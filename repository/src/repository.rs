@@ -19,7 +19,7 @@ use crate::names::ClusterName;
 use crate::{Error, Result};
 
 /// Pages of a listing that are read at most: a listing of more is cut off with an error rather than read for ever.
-const MAX_PAGES: usize = 100_000;
+pub(crate) const MAX_PAGES: usize = 100_000;
 /// No object is longer that is compared as a whole.
 const MAX_OWN_BYTES: u64 = 1 << 30;
 /// A wrapped identity is never longer.
@@ -147,11 +147,16 @@ impl Repository {
                 return Ok(folders);
             }
         }
-        Err(Error::Refused {
+        Err(self.endless(prefix))
+    }
+
+    /// The error for a listing of more than [`MAX_PAGES`].
+    pub(crate) fn endless(&self, prefix: &str) -> Error {
+        Error::Refused {
             what: format!("{}/{prefix}", self.url()),
             reason: "the listing does not end".to_owned(),
             hint: "see what fills this part of the store",
-        })
+        }
     }
 
     /// Puts an object that no other writer would name so, and makes sure that it is this one.

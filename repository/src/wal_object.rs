@@ -14,6 +14,7 @@ use crate::digest::Plain;
 use crate::envelope::MAX_HEAD_BYTES;
 use crate::error::Different;
 use crate::facts::{PROGRAM, host_name, now};
+use crate::repository::MAX_PAGES;
 use crate::{Error, Repository, Result, keys};
 
 /// The longest history or backup label that is taken: PostgreSQL writes less than 1 KiB a timeline.
@@ -270,15 +271,16 @@ impl ClusterRepository {
     /// The first file of the same timeline whose name is behind that of `file`; nothing where `file` is behind all.
     /// With it, "not there" can be told from a hole (R6): PostgreSQL archives in order of names.
     pub async fn first_wal_behind(&self, file: WalFile) -> Result<Option<WalFile>> {
-        let mut after = Some(self.section().wal(file).to_string());
-        while let Some(from) = after {
-            let page = self.list_wal(file.timeline(), None, Some(&from)).await?;
-            if let Some((found, _)) = page.files.first() {
-                return Ok(Some(*found));
+        let mut after = self.section().wal(file).to_string();
+        for _ in 0..MAX_PAGES {
+            let page = self.list_wal(file.timeline(), None, Some(&after)).await?;
+            match (page.files.first(), page.next) {
+                (Some((found, _)), _) => return Ok(Some(*found)),
+                (None, Some(next)) => after = next,
+                (None, None) => return Ok(None),
             }
-            after = page.next;
         }
-        Ok(None)
+        Err(self.repository().endless(&self.section().wal_of(file.timeline())))
     }
 }
 

@@ -1,7 +1,8 @@
 //! A store that fails as told, for the tests of whatever stands on a store.
 //!
-//! Rules say which calls fail and how; the first that hits is used. Chances are drawn from the seed, the call's kind, its key and how
-//! often that pair was called before, so that a run can be repeated, also when calls overlap.
+//! Rules say which calls fail and how; the first that hits is used. Chances are drawn from the seed, the call's
+//! kind, its key and how often that pair was called before, so that a run can be repeated, also when calls
+//! overlap.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,8 +43,8 @@ pub enum Fault {
     CutOff,
     /// One bit of what is read is wrong.
     WrongBytes,
-    /// A put meets a conflict (409): nothing is written. As from a real store, the answer is [`Put::Exists`] where there is an
-    /// object already, and a passing error where there is none.
+    /// A put meets a conflict (409): nothing is written. As from a real store, the answer is [`Put::Exists`] where
+    /// there is an object already, and a passing error where there is none.
     Conflict,
     /// A put is carried out but the answer says that there was an object before (412), as when an earlier try's
     /// answer was lost.

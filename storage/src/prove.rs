@@ -14,7 +14,8 @@ use crate::store::{Put, Store};
 /// How many puts race for one name.
 const RACERS: usize = 16;
 
-/// How many races are run: one that is lost by luck alone is not believed, and connections are only warm after the first.
+/// How many races are run: one that is lost by luck alone is not believed, and connections are only warm after the
+/// first.
 const RACES: usize = 3;
 
 /// Length of each racing body: long enough that writing it takes the store some time.

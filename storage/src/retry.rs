@@ -29,8 +29,8 @@ const UNKNOWN_SIZE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Repeats calls that failed with a passing error, each try inside a time limit, all inside a budget.
 ///
-/// The pauses grow twofold and are shortened at random, so that many clients do not come back at the same moment. No try begins after the
-/// budget is used up; one under way has its own time limit.
+/// The pauses grow twofold and are shortened at random, so that many clients do not come back at the same moment.
+/// No try begins after the budget is used up; one under way has its own time limit.
 ///
 /// A put that is repeated may find what its earlier try has made: then the answer is [`Put::Exists`], and the caller
 /// compares (R3).

@@ -58,8 +58,8 @@ pub struct Listing {
 /// **Atomic.** An object is seen whole or not at all, by every reader, whatever happens to the writer. Of any number
 /// of puts on one name at the same time exactly one answers [`Put::Created`], and its body is the object.
 ///
-/// **Durable (R1).** When a put has answered, with either of its answers, the object outlasts a crash of the machine (folder) or is
-/// what the store's own promise covers (S3).
+/// **Durable (R1).** When a put has answered, with either of its answers, the object outlasts a crash of the
+/// machine (folder) or is what the store's own promise covers (S3).
 ///
 /// **Read what was written.** A get, size or listing that begins after a put has answered sees the object.
 ///
@@ -96,7 +96,8 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// With `folders`, keys that hold a `/` behind the prefix are not listed but gathered into [`Listing::folders`];
     /// a folder that `after` is or lies in is left out.
-    /// A page has at most [`PAGE_LENGTH`] entries and folders together. What is no [`Key`] (a stray file, a name of
+    /// A page has at most [`PAGE_LENGTH`] entries and folders together, and may have fewer, or none, though more
+    /// follow: only [`Listing::next`] tells. What is no [`Key`] (a stray file, a name of
     /// somebody else's) is passed over. Objects put or deleted while the pages are read may be in them or not; all
     /// others are, once.
     async fn list(&self, prefix: &str, after: Option<&str>, folders: bool) -> Result<Listing>;

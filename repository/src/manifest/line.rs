@@ -256,8 +256,11 @@ fn line_runs(runs: &[Run]) -> impl Iterator<Item = LineRun> {
     })
 }
 
-/// What a line says: an item, and for a file the runs that stand in the same line.
-pub(crate) fn parse_line(line: &[u8]) -> Result<(Item, Vec<Run>), String> {
+/// What a line says, without its line feed: an item, and for a file the runs that stand in the same line.
+///
+/// # Errors
+/// What is wrong with the line. A path that could leave the folder restored into is (R16).
+pub fn parse_line(line: &[u8]) -> Result<(Item, Vec<Run>), String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let runs: Vec<Run> = line.runs.into_iter().map(read_run).collect::<Result<_, _>>()?;
     if line.kind == Kind::More {

@@ -14,11 +14,11 @@ mod writer;
 
 pub use entry::{Entry, File, Folder, Item, Link, Run};
 pub use head::{ManifestHead, ManifestPart, PostgresBackup, Tablespace, Totals};
+pub use line::parse_line;
 pub use path::EntryPath;
 pub use reader::ManifestReader;
 pub use writer::ManifestWriter;
 
-pub(crate) use line::parse_line;
 pub(crate) use reader::parse_head;
 
 /// A part is put when it has so many compressed bytes; it may be longer by what one line adds.

@@ -24,6 +24,3 @@ pub(crate) const MAX_STORED_EXTENT_BYTES: usize = MAX_EXTENT_BYTES + (64 << 10);
 
 /// The longest pack, before encryption, that is read.
 pub(crate) const MAX_PACK_BYTES: u64 = 1 << 30;
-
-#[cfg(test)]
-mod tests;

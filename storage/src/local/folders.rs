@@ -60,8 +60,8 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
 
 /// Makes the way from `root` to `folder`, both included, durable.
 ///
-/// The folder itself is always synced. Those above hold entries that somebody, perhaps another process that was killed before
-/// it could sync, made some time ago: they are synced unless their last change is long past.
+/// The folder itself is always synced. Those above hold entries that somebody, perhaps another process that was
+/// killed before it could sync, made some time ago: they are synced unless their last change is long past.
 pub(super) fn sync_up_to(root: &Path, folder: &Path) -> io::Result<()> {
     sync(folder)?;
     let now = SystemTime::now();

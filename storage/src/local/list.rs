@@ -1,8 +1,8 @@
 //! Listing objects in the byte order of their keys, without reading more of the tree than the page needs.
 //!
 //! A folder sorts as its name with a `/` behind it, since that is how its keys go on: `a-b` comes before `a/x`,
-//! and that before `a0`. So the tree is walked folder by folder with the names sorted that way, passing by what lies wholly before
-//! the page's beginning, and stopping when the page is full.
+//! and that before `a0`. So the tree is walked folder by folder with the names sorted that way, passing by what
+//! lies wholly before the page's beginning, and stopping when the page is full.
 
 use std::fs::{self, DirEntry, FileType};
 use std::io;

@@ -5,9 +5,9 @@
 //! folder, and those above that are new. So an object is there whole or not at all, and is durable when the put
 //! answers (R1, R2). Reading needs neither locks nor the hidden folder, so a copy of the folder is a repository too.
 //!
-//! What may wait for a disk for long (puts, listings, deletes, reads over [`SHORT_READ_BYTES`]) runs on tokio's blocking threads, so
-//! that several go on at once and none holds up a single-threaded runtime; starting one costs some 50 µs. Sizes and short
-//! reads run in place: moving them to a thread would cost more than they do.
+//! What may wait for a disk for long (puts, listings, deletes, reads over [`SHORT_READ_BYTES`]) runs on tokio's
+//! blocking threads, so that several go on at once and none holds up a single-threaded runtime; starting one costs
+//! some 50 µs. Sizes and short reads run in place: moving them to a thread would cost more than they do.
 
 mod failure;
 mod folders;

@@ -19,8 +19,8 @@ use crate::store::Put;
 /// Mode of every file (R21).
 const FILE_MODE: u32 = 0o640;
 
-/// What lies aside unchanged for this long belongs to a writer that is gone. A writer that is only asleep fails when it wakes up:
-/// the move to its name finds nothing to move.
+/// What lies aside unchanged for this long belongs to a writer that is gone. A writer that is only asleep fails
+/// when it wakes up: the move to its name finds nothing to move.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// How often a put makes its folder anew when deletes keep removing it as empty.
@@ -116,7 +116,8 @@ impl Root {
         }
     }
 
-    /// Removes, once per process, what killed writers left aside. Nothing depends on it, so its failures are passed over.
+    /// Removes, once per process, what killed writers left aside. Nothing depends on it, so its failures are
+    /// passed over.
     fn tidy(&self) {
         if self.tidied.swap(true, Ordering::Relaxed) {
             return;

@@ -78,7 +78,8 @@ pub fn refusal(status: u16, code: &str) -> Response {
     answer(status, body).header("content-type", "application/xml")
 }
 
-/// An HTTP server on 127.0.0.1 that answers as `answer` says and remembers what it was asked. Its thread ends with the test.
+/// An HTTP server on 127.0.0.1 that answers as `answer` says and remembers what it was asked. Its thread ends with
+/// the test.
 pub struct Answers {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Request>>>,
