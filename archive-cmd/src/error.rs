@@ -90,7 +90,7 @@ pub enum Error {
     NoSystemId(PathBuf),
     /// The segments of the cluster have another size.
     #[error(
-        "cluster {cluster} with system identifier {system_id} has segments of {known} bytes in the repository, and this one has {found}; hint: after pg_resetwal --wal-segsize run highwater adopt"
+        "cluster {cluster} with system identifier {system_id} has segments of {known} bytes in the repository, and this one has {found}; hint: after pg_resetwal --wal-segsize it is archived under another name: write a new [cluster.NAME] and run highwater init"
     )]
     SegmentSize {
         /// The cluster.

@@ -67,4 +67,4 @@ pub use error::{Error, Result};
 pub use options::Options;
 pub use progress::{Amount, Phase, Progress};
 pub use report::Report;
-pub use run::{run, run_until};
+pub use run::{put_history, run, run_until};

@@ -38,8 +38,8 @@ pub(crate) fn check(identity: SystemId, server: &ServerFacts, cluster: &ClusterF
                 "the server's segments have {:?}, and the repository's {:?}",
                 server.segment_size, cluster.segment_size
             ),
-            "compare the cluster's name in the configuration with highwater list; pg_resetwal makes another cluster of it: \
-             highwater adopt",
+            "compare the cluster's name in the configuration with highwater list; after pg_resetwal \
+             --wal-segsize it needs another name: a new [cluster.NAME], then highwater init",
         );
     }
     if server.archive_mode == "off" && !server.is_standby {

@@ -283,8 +283,16 @@ fn estimate(start: &BackupStart) -> u64 {
     kilobytes.saturating_mul(1024)
 }
 
-/// Puts the history of a timeline, which may have been archived elsewhere before this repository was, or has not yet been.
-async fn put_history(client: &mut Client, timeline: TimelineId, cluster: &ClusterRepository) -> Result<()> {
+/// Puts the history of a timeline, which may have been archived elsewhere before this repository was, or has not yet been,
+/// or never will be, since archiving was off when the timeline began.
+///
+/// # Errors
+/// Those of the server and of the repository: among them that the repository has another timeline of that number.
+pub async fn put_history(
+    client: &mut Client,
+    timeline: TimelineId,
+    cluster: &ClusterRepository,
+) -> Result<()> {
     if let Some(history) = client.timeline_history(timeline).await? {
         cluster.put_wal(WalFile::History(timeline), &history.content, None).await?;
     }

@@ -73,6 +73,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// One screen: reachable until when, last backup, alarms
     Status,
+    /// Let a restored clone that is to live on archive, or a cluster after pg_upgrade
+    Adopt(AdoptArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  highwater completions bash > /etc/bash_completion.d/highwater")]
     Completions {
@@ -113,6 +115,21 @@ pub struct CheckArgs {
     /// Look at the settings only; do not switch a segment
     #[arg(long)]
     pub settings_only: bool,
+}
+
+/// Arguments of `adopt`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  highwater adopt --cluster copy              a clone becomes a cluster of its own, [cluster.copy]
+  highwater adopt --takeover                  the original is gone for good, and the clone takes its place
+  highwater adopt --dry-run")]
+pub struct AdoptArgs {
+    /// The clone archives where its original did, which never starts again
+    #[arg(long)]
+    pub takeover: bool,
+    /// Tell what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `backup`.

@@ -52,6 +52,14 @@ impl Context {
         )))
     }
 
+    /// The settings of every repository that archiving goes to: all that are configured, unless one was named.
+    pub fn repository_configs(&self) -> Result<Vec<RepositoryConfig>, Error> {
+        match (&self.common.repository, &self.config) {
+            (None, Some(config)) => Ok(config.repositories.clone()),
+            _ => Ok(vec![self.repository_config()?]),
+        }
+    }
+
     /// The repository to use.
     pub async fn repository(&self) -> Result<Repository, Error> {
         Ok(Repository::open(&self.repository_config()?).await?)

@@ -85,7 +85,7 @@ pub enum Error {
 
     /// A cluster's system identifier is not known in the repository.
     #[error(
-        "cluster {cluster} with system identifier {system_id} is not known in {url}; hint: a new cluster is added by highwater init, one that was upgraded or restored by highwater adopt"
+        "cluster {cluster} with system identifier {system_id} is not known in {url}; hint: a new cluster is added by highwater init, one that was upgraded, or a clone that is to live on, by highwater adopt"
     )]
     UnknownCluster {
         /// Its name.

@@ -25,7 +25,7 @@ pub enum Error {
 
     /// What the manifest of a backup says cannot be, or does not fit the plan. Nothing that it says was followed.
     #[error(
-        "the manifest of backup {label} is damaged: {reason}; hint: restore from another backup (--backup LABEL), and run highwater verify"
+        "the manifest of backup {label} is damaged: {reason}; hint: restore from another backup: highwater list, then --backup LABEL"
     )]
     Manifest {
         /// The backup.

@@ -56,5 +56,5 @@ pub use owner::Owner;
 pub use progress::{Progress, Silent, Step};
 pub use report::{Report, RestoredTablespace};
 pub use restore::restore;
-pub use settings::RestoreCommand;
+pub use settings::{RestoreCommand, settings_of_a_clone};
 pub use tablespaces::TablespaceMapping;

@@ -115,7 +115,7 @@ impl Error {
             "get",
             key,
             format!(
-                "the range begins at byte {start}, not inside the object{size}. hint: the object is shorter than it should be: run highwater verify"
+                "the range begins at byte {start}, not inside the object{size}. hint: the object is shorter than it should be; see whether another copy of the repository has it whole"
             ),
         )
     }

@@ -93,10 +93,8 @@ impl Setup {
     fn configured(common: &Common, args: &InitArgs, path: PathBuf) -> Result<Setup, Error> {
         let config = Config::load(Some(&path))?;
         let cluster = config.cluster(common.cluster.as_ref())?.clone();
-        let mut repositories = match &common.repository {
-            None => config.repositories,
-            Some(_) => vec![Context { common: common.clone(), config: Some(config) }.repository_config()?],
-        };
+        let context = Context { common: common.clone(), config: Some(config) };
+        let mut repositories = context.repository_configs()?;
         for repository in &mut repositories {
             repository.allow_unsafe_store |= args.allow_unsafe_store;
         }

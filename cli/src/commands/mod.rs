@@ -1,5 +1,6 @@
 //! One file for each verb.
 
+mod adopt;
 mod backup;
 mod check;
 mod init;
@@ -35,6 +36,7 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Status => status::run(&context).await,
+        Command::Adopt(args) => adopt::run(&context, args).await,
         // Done above.
         Command::Init(_) | Command::Completions { .. } => Ok(()),
     }

@@ -40,6 +40,11 @@ const APART: [(&str, &str); 6] = [
     ("external_pid_file", ""),
 ];
 
+/// The names of the settings by which a restored clone is kept apart from its original.
+pub fn settings_of_a_clone() -> impl Iterator<Item = &'static str> {
+    APART.iter().map(|(name, _)| *name)
+}
+
 /// The settings for a plan, in the order in which they have to stand: a target that is set must come behind those that
 /// are not, since each assignment is checked against the target known so far (`assign_recovery_target_…`, PostgreSQL 15).
 pub(crate) fn settings(plan: &Plan, options: &Options) -> Vec<Setting> {

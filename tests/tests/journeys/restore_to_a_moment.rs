@@ -70,10 +70,18 @@ fn the_same_on_s3_encrypted_with_zstd() {
 
 #[test]
 fn targets_of_every_kind() {
-    let site = Site::on_folder();
-    let server = archiving(&site, Postgres::builder());
+    every_kind(&Site::on_folder());
+}
+
+#[test]
+fn targets_of_every_kind_on_s3() {
+    every_kind(&Site::on_s3(S3::ceph()));
+}
+
+fn every_kind(site: &Site) {
+    let server = archiving(site, Postgres::builder());
     server.sql("create table t (n int)");
-    back_up(&site);
+    back_up(site);
     server.sql("insert into t values (1)");
     server.sql("select pg_create_restore_point('here')");
     let xid = server.value("insert into t values (2) returning pg_current_xact_id()");
@@ -96,7 +104,7 @@ fn targets_of_every_kind() {
         ("latest", vec!["--latest"], "1 2 3 4 5"),
     ];
     for (name, arguments, expected) in table {
-        let restored = bring_back(&site, name, &arguments);
+        let restored = bring_back(site, name, &arguments);
         assert_eq!(restored.column("select n from t order by n").join(" "), expected, "{arguments:?}");
         assert_eq!(
             restored.value("select count(*) from pg_prepared_xacts"),
@@ -202,10 +210,18 @@ fn r05_a_clone_cannot_archive_into_its_originals_archive() {
 
 #[test]
 fn a_cluster_that_went_back_comes_back_on_either_timeline() {
-    let site = Site::on_folder();
-    let server = archiving(&site, Postgres::builder());
+    went_back(&Site::on_folder());
+}
+
+#[test]
+fn a_cluster_that_went_back_comes_back_on_either_timeline_on_s3() {
+    went_back(&Site::on_s3(S3::ceph()));
+}
+
+fn went_back(site: &Site) {
+    let server = archiving(site, Postgres::builder());
     server.sql("create table t (n int)");
-    back_up(&site);
+    back_up(site);
     server.sql("insert into t values (1)");
     server.archive_now();
     let fork = server.value("select pg_current_wal_insert_lsn()");
@@ -222,9 +238,9 @@ fn a_cluster_that_went_back_comes_back_on_either_timeline() {
     server.wait_until_recovered().unwrap_or_else(|failure| panic!("{failure}"));
     server.sql("insert into t values (2)");
     server.archive_now();
-    let newest = bring_back(&site, "newest", &["--latest"]);
+    let newest = bring_back(site, "newest", &["--latest"]);
     assert_eq!(newest.column("select n from t order by n"), ["1", "2"]);
-    let old = bring_back(&site, "old", &["--latest", "--timeline", "1"]);
+    let old = bring_back(site, "old", &["--latest", "--timeline", "1"]);
     assert_eq!(old.column("select n from t order by n"), ["-2", "1"]);
     let windows = site.highwater(["window"]).run().succeeds();
     windows.says("Timeline 2: left timeline 1");
