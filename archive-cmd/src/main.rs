@@ -82,7 +82,8 @@ fn archive(options: &Options) -> Result<Vec<Answer>, Error> {
     let file = source::name(path)?;
     let directory = DataDirectory::of(path);
     directory.check_may_archive(cluster)?;
-    let source = Source::read(path, file)?;
+    let threads = config.repositories.iter().map(|repository| repository.threads).max();
+    let source = Source::read(path, file, threads.unwrap_or(1))?;
 
     let own = directory.system_id()?;
     let later = data_directory::later_timeline(path, file)?;
