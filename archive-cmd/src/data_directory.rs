@@ -22,11 +22,11 @@ const MAX_PID_FILE_BYTES: u64 = 64 << 10;
 pub struct DataDirectory(PathBuf);
 
 impl DataDirectory {
-    /// The one that `path`, a file in `pg_wal`, belongs to: the current folder, as PostgreSQL sees to it, or for an
-    /// absolute path the folder above `pg_wal`.
+    /// The one that `path`, a file in `pg_wal`, belongs to: the folder above `pg_wal`, wherever that may be a link to.
+    /// For what PostgreSQL gives, `pg_wal/…`, it is the current folder.
     pub fn of(path: &Path) -> DataDirectory {
-        let above = path.is_absolute().then(|| path.parent().and_then(Path::parent)).flatten();
-        DataDirectory(above.unwrap_or(Path::new(".")).to_owned())
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        DataDirectory(whole.parent().and_then(Path::parent).unwrap_or(Path::new(".")).to_owned())
     }
 
     /// Sees that it is the cluster's, where one is configured, and no clone (R5).
@@ -71,7 +71,8 @@ impl DataDirectory {
     }
 
     /// When the server that runs in it was started, by its own clock: the third line of `postmaster.pid`
-    /// (`LOCK_FILE_LINE_START_TIME`, `pidfile.h`). `None` where none runs.
+    /// (`LOCK_FILE_LINE_START_TIME`, `pidfile.h`), where the process of its first line has this as its current folder.
+    /// `None` where none runs: a killed server leaves the file, and whoever copies the data directory copies it.
     pub fn server_start(&self) -> Option<Timestamp> {
         let mut text = String::new();
         File::open(self.0.join("postmaster.pid"))
@@ -79,7 +80,12 @@ impl DataDirectory {
             .take(MAX_PID_FILE_BYTES)
             .read_to_string(&mut text)
             .ok()?;
-        text.lines().nth(2)?.trim().parse().ok().map(Timestamp::from_unix_seconds)
+        let mut lines = text.lines().map(str::trim);
+        let process: u32 = lines.next()?.parse().ok()?;
+        let start = lines.nth(1)?.parse().ok().map(Timestamp::from_unix_seconds)?;
+        let its_folder = fs::metadata(format!("/proc/{process}/cwd")).ok()?;
+        let this = fs::metadata(&self.0).ok()?;
+        ((its_folder.dev(), its_folder.ino()) == (this.dev(), this.ino())).then_some(start)
     }
 
     /// Whether the server follows another one, or an archive.
@@ -146,8 +152,17 @@ mod tests {
     fn what_vouches_for_the_time_of_a_write() {
         let (_folder, directory) = folder_with(&[]);
         assert_eq!((directory.server_start(), directory.is_in_recovery()), (None, false));
-        let (_folder, directory) = folder_with(&[("postmaster.pid", "7\n/data\n946684801\n5432\n")]);
+        let (folder, directory) = folder_with(&[]);
+        let mut server =
+            std::process::Command::new("sleep").arg("600").current_dir(folder.path()).spawn().unwrap();
+        let text = |process: u32| format!("{process}\n/data\n946684801\n5432\n");
+        fs::write(folder.path().join("postmaster.pid"), text(server.id())).unwrap();
         assert_eq!(directory.server_start(), Some(Timestamp(1_000_000)));
+        let (_copy, of_a_copy) = folder_with(&[("postmaster.pid", &text(server.id()))]);
+        assert_eq!(of_a_copy.server_start(), None, "the file was copied, the server runs elsewhere");
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(directory.server_start(), None, "the server is gone");
         for signal in ["standby.signal", "recovery.signal"] {
             assert!(folder_with(&[(signal, "")]).1.is_in_recovery(), "{signal}");
         }

@@ -125,7 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("000000010000000000000001");
         for length in [0, 1, LEAST_PER_THREAD, 3 * LEAST_PER_THREAD + 7] {
-            let content: Vec<u8> = (0..length).map(|n| (n * 7919 >> 8) as u8).collect();
+            let content: Vec<u8> = (0..length).map(|n| ((n * 7919) >> 8) as u8).collect();
             fs::write(&path, &content).unwrap();
             for threads in [1, 2, 16] {
                 assert!(Source::read(&path, name(&path).unwrap(), threads).unwrap().bytes == content);

@@ -73,7 +73,9 @@ impl Marker {
             if facts.len() > MAX_BYTES { Err(io::ErrorKind::InvalidData.into()) } else { fs::read(&path) }
         }) {
             Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+                return Ok(None);
+            }
             Err(error) => return Err(failed(error.to_string())),
         };
         serde_json::from_slice(&content).map(Some).map_err(|error| failed(error.to_string()))
@@ -154,5 +156,8 @@ mod tests {
             let error = Marker::read(folder.path()).unwrap_err().to_string();
             assert!(error.contains("hint: "), "{error}");
         }
+        fs::remove_file(folder.path().join(FILE_NAME)).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join(FILE_NAME)).unwrap();
+        Marker::read(folder.path()).unwrap_err();
     }
 }

@@ -8,7 +8,7 @@ use highwater_wal::{Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
-use crate::codec::{MemorySink, Sink, decode, encode, read_skippable, write_skippable};
+use crate::codec::{MemorySink, Nowhere, Sink, decode, encode, read_skippable, write_skippable};
 use crate::crypt::{is_encrypted, plain_of_header};
 use crate::digest::Plain;
 use crate::envelope::MAX_HEAD_BYTES;
@@ -140,7 +140,7 @@ impl ClusterRepository {
         let key = self.section().wal(file);
         match self.repository().store().put_if_absent(&key, &body).await? {
             Put::Created => Ok(Stored::Created),
-            Put::Exists => self.compare(&key, plain).await,
+            Put::Exists => self.compare(file, plain).await,
         }
     }
 
@@ -159,35 +159,41 @@ impl ClusterRepository {
         self.repository().seal(pieces, |_| head.plain)
     }
 
-    /// Whether what is there has this content (R3).
-    async fn compare(&self, key: &Key, here: Plain) -> Result<Stored> {
+    /// Whether what is there has this content (R3), and is whole: PostgreSQL removes its own copy when told that it is.
+    async fn compare(&self, file: WalFile, here: Plain) -> Result<Stored> {
+        let key = self.section().wal(file);
+        let (there, archived) = self.told(&key).await?;
+        if there != here {
+            return Err(Error::Different(Box::new(Different {
+                key: key.to_string(),
+                here,
+                there,
+                archived,
+                hint: "PostgreSQL keeps its file meanwhile; find out whether two servers write this timeline (a copy \
+                       of the machine, a failover without fencing) and stop the wrong one, or give this one an archive \
+                       of its own with highwater adopt",
+            })));
+        }
+        match self.get_wal_into(file, &Nowhere).await {
+            // Without the identity nobody can know more than what the object tells of itself.
+            Ok(_) | Err(Error::Locked { .. }) => Ok(Stored::AlreadySame),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the object tells of its content, and who put it there, where that can be read.
+    async fn told(&self, key: &Key) -> Result<(Plain, Option<Archived>)> {
         let repository = self.repository();
         let beginning = repository.fetch_beginning(key).await?;
-        let (there, archived) = if is_encrypted(&beginning) {
-            let header = repository.with_header(key, &beginning).await?;
-            let there = plain_of_header(&header).map_err(|fault| fault.of(key))?;
-            if there == here {
-                return Ok(Stored::AlreadySame);
-            }
-            // Who put it there can be told only by those who hold an identity.
-            let head = read_wal_head(repository, key, beginning).await;
-            (there, head.ok().map(|head| head.archived))
-        } else {
+        if !is_encrypted(&beginning) {
             let head = read_wal_head(repository, key, beginning).await?;
-            (head.plain, Some(head.archived))
-        };
-        if there == here {
-            return Ok(Stored::AlreadySame);
+            return Ok((head.plain, Some(head.archived)));
         }
-        Err(Error::Different(Box::new(Different {
-            key: key.to_string(),
-            here,
-            there,
-            archived,
-            hint: "PostgreSQL keeps its file meanwhile; find out whether two servers write this timeline (a copy of the \
-                   machine, a failover without fencing) and stop the wrong one, or give this one an archive of its own \
-                   with highwater adopt",
-        })))
+        let header = repository.with_header(key, &beginning).await?;
+        let there = plain_of_header(&header).map_err(|fault| fault.of(key))?;
+        // Who put it there can be told only by those who hold an identity.
+        let head = read_wal_head(repository, key, beginning).await;
+        Ok((there, head.ok().map(|head| head.archived)))
     }
 
     /// A file of WAL, verified (R7).

@@ -1,6 +1,6 @@
 //! What PostgreSQL is told (R6), decided from what the repositories answered.
 
-use highwater_wal::{SegmentName, WalFile};
+use highwater_wal::{TimelineId, WalFile};
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -39,12 +39,17 @@ pub fn decide(answers: &[Answer], is_standby: bool) -> Exit {
     }
 }
 
-/// Whether `other`, which is there, shows that its timeline went on behind the segment that is missing. The missing one
-/// itself under its name with `.partial` does not: the timeline ended in it.
-pub fn is_later(missing: SegmentName, other: WalFile) -> bool {
+/// Whether `other`, which is there, shows that `missing` of the same timeline should be: a segment, that the timeline
+/// went on behind a missing one; and any segment, that there is a history of its timeline. The missing segment itself
+/// under its name with `.partial` does not: the timeline ended in it.
+pub fn shows_missing(missing: WalFile, other: WalFile) -> bool {
     match other {
-        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel { segment, .. } => {
-            segment.timeline == missing.timeline && segment > missing
+        WalFile::Segment(found) | WalFile::Partial(found) | WalFile::BackupLabel { segment: found, .. } => {
+            match missing {
+                WalFile::Segment(missing) => found.timeline == missing.timeline && found > missing,
+                WalFile::History(timeline) => found.timeline == timeline && timeline != TimelineId::FIRST,
+                WalFile::Partial(_) | WalFile::BackupLabel { .. } => false,
+            }
         }
         WalFile::History(_) => false,
     }
@@ -135,6 +140,8 @@ mod tests {
     #[test]
     fn r06_whatever_comes_later_on_the_timeline_shows_a_hole() {
         let missing = "0000000200000001000000FE".parse().unwrap();
+        let history = "00000002.history".parse().unwrap();
+        let of_the_first = "00000001.history".parse().unwrap();
         for (other, expected) in [
             ("0000000200000001000000FD", false),
             ("0000000200000001000000FE", false),
@@ -147,7 +154,11 @@ mod tests {
             ("000000030000000200000000", false),
             ("00000002.history", false),
         ] {
-            assert_eq!(is_later(missing, other.parse().unwrap()), expected, "{other}");
+            let other: WalFile = other.parse().unwrap();
+            assert_eq!(shows_missing(missing, other), expected, "{other}");
+            let is_of_timeline_2 = other.timeline() == missing.timeline() && other != history;
+            assert_eq!(shows_missing(history, other), is_of_timeline_2, "{other}");
+            assert!(!shows_missing(of_the_first, other), "{other}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use highwater_repository::config::RepositoryConfig;
 use highwater_repository::{ClusterName, ClusterRepository, Repository, WalHead};
-use highwater_wal::{SegmentSize, SystemId, TimelineHistory, WalFile, check_first_page};
+use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, WalFile, check_first_page};
 
 use crate::decide::{self, Answer};
 use crate::destination::Destination;
@@ -86,29 +86,37 @@ fn check_header(cluster: &ClusterRepository, head: &WalHead, destination: &Desti
 
 /// What shows that `file`, which is not there, should be.
 async fn gap(cluster: &ClusterRepository, size: SegmentSize, file: WalFile) -> Result<Option<String>, Error> {
-    let WalFile::Segment(missing) = file else {
-        // PostgreSQL asks for histories of timelines that may not exist. That segments of such a timeline are there
-        // shows nothing: an archive that was begun after a promotion has never been given its history.
-        return Ok(None);
+    let timeline = file.timeline();
+    let mut after = match file {
+        WalFile::Segment(_) => Some(cluster.section().wal(file).to_string()),
+        // Without a timeline's history PostgreSQL would take the one before it for the newest.
+        WalFile::History(_) => None,
+        WalFile::Partial(_) | WalFile::BackupLabel { .. } => return Ok(None),
     };
-    let mut after = Some(cluster.section().wal(file).to_string());
-    while let Some(from) = after {
-        let page = cluster.list_wal(missing.timeline, None, Some(&from)).await?;
-        if let Some((later, _)) = page.files.iter().find(|(other, _)| decide::is_later(missing, *other)) {
-            return Ok(Some(format!("{later} is there")));
+    loop {
+        let page = cluster.list_wal(timeline, None, after.as_deref()).await?;
+        if let Some((other, _)) = page.files.iter().find(|(other, _)| decide::shows_missing(file, *other)) {
+            return Ok(Some(format!("{other} is there")));
         }
-        after = page.next;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
     }
-    let newest =
-        cluster.timelines().await?.into_iter().next_back().filter(|newest| *newest > missing.timeline);
+    let newest = cluster.timelines().await?.into_iter().next_back().filter(|newest| *newest > timeline);
     let Some(newest) = newest else { return Ok(None) };
     let history = match cluster.get_wal(WalFile::History(newest)).await {
         Ok(object) => TimelineHistory::parse(newest, object.bytes)?,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let left_at = history.left_at(missing.timeline).filter(|left_at| *left_at >= missing.end(size));
-    Ok(left_at.map(|lsn| format!("{} says that this timeline went on to {lsn}", newest.history_name())))
+    let needed = |left_at: &Lsn| match file {
+        WalFile::Segment(segment) => *left_at >= segment.end(size),
+        // The first timeline has no history.
+        _ => timeline != TimelineId::FIRST,
+    };
+    let left_at = history.left_at(timeline).filter(needed);
+    Ok(left_at.map(|lsn| format!("{} says that timeline {timeline} went on to {lsn}", newest.history_name())))
 }
 
 /// The only system identifier of a cluster, for who asks outside of a data directory.

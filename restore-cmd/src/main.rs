@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use highwater_repository::Config;
-use highwater_repository::config::{RepositoryConfig, StoreConfig};
+use highwater_repository::config::RepositoryConfig;
 
 use crate::arguments::{Command, Options};
 use crate::decide::Answer;
@@ -105,8 +105,7 @@ fn wanted(options: &Options, config: &Config) -> Result<Wanted, Error> {
 /// The same repository, asked less often.
 fn impatient(repository: &RepositoryConfig) -> RepositoryConfig {
     let mut repository = repository.clone();
-    let budget = repository.store.retry_budget.unwrap_or(StoreConfig::DEFAULT_RETRY_BUDGET);
-    repository.store.retry_budget = Some(budget.min(STANDBY_RETRY_BUDGET));
+    repository.store.most_retry_budget = Some(STANDBY_RETRY_BUDGET);
     repository
 }
 

@@ -25,6 +25,9 @@ pub struct StoreConfig {
     /// How long passing errors of one call are retried, in all; 0 for never. Default 60 s.
     #[serde(default, deserialize_with = "optional_duration")]
     pub retry_budget: Option<Duration>,
+    /// What a program that has less time allows of the retry budget, wherever that was set. No setting of the user's.
+    #[serde(skip)]
+    pub most_retry_budget: Option<Duration>,
 
     /// The region, as S3 signs it. Default: `AWS_REGION`, `AWS_DEFAULT_REGION`, else `us-east-1` with an endpoint of
     /// one's own and an error without.
@@ -94,6 +97,7 @@ impl StoreConfig {
             url: url.into().into(),
             request_timeout: None,
             retry_budget: None,
+            most_retry_budget: None,
             region: None,
             endpoint: None,
             path_style: None,

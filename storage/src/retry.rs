@@ -44,9 +44,10 @@ pub struct Retry {
 impl Retry {
     /// Puts retries around `inner`, with the budget and time limit of `config`.
     pub fn new(inner: Arc<dyn Store>, config: &StoreConfig) -> Self {
+        let budget = config.retry_budget.unwrap_or(StoreConfig::DEFAULT_RETRY_BUDGET);
         Self {
             inner,
-            budget: config.retry_budget.unwrap_or(StoreConfig::DEFAULT_RETRY_BUDGET),
+            budget: budget.min(config.most_retry_budget.unwrap_or(Duration::MAX)),
             request_timeout: config.request_timeout.unwrap_or(StoreConfig::DEFAULT_REQUEST_TIMEOUT),
         }
     }

@@ -14,8 +14,8 @@ use std::io;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use sink::Pieces;
 pub use sink::{MemorySink, Sink};
+pub(crate) use sink::{Nowhere, Pieces};
 pub(crate) use skippable::{SkippableHeader, read_skippable, write_skippable};
 pub(crate) use zstandard::{LineWriter, line_reader};
 

@@ -190,7 +190,7 @@ fn r01_everything_that_postgresql_archives_is_taken() {
 fn r01_the_time_of_the_last_write_is_vouched_for_by_a_primary_only() {
     let site = Site::on_folder();
     let server = start_quiet_server(&site, small_segments());
-    let names = fill_segments(&server, 3);
+    let names = fill_segments(&server, 4);
     let data = server.data_dir();
     archive(&site, data, &names[0]).run().succeeds();
     let modified = fs::metadata(data.join("pg_wal").join(&names[0])).unwrap();
@@ -199,6 +199,14 @@ fn r01_the_time_of_the_last_write_is_vouched_for_by_a_primary_only() {
         "select to_char('2000-01-01 00:00+00'::timestamptz + interval '{since_2000} microseconds', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
     ));
     assert_eq!(head(&site, &names[0])["archived"]["written"], told.as_str());
+
+    // A copy's files have the time of the copy, and its postmaster.pid speaks of the server that was copied.
+    let copy = Lab::empty(&site, "copy", data);
+    copy.file("postmaster.pid", &read(&data.join("postmaster.pid")));
+    assert!(
+        copy.archive_content(&site, &names[3], &read(&data.join("pg_wal").join(&names[3]))).status.success()
+    );
+    assert!(head(&site, &names[3])["archived"].get("written").is_none());
 
     fs::write(data.join("standby.signal"), "").unwrap();
     archive(&site, data, &names[1]).run().succeeds();

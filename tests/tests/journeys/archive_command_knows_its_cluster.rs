@@ -31,6 +31,19 @@ fn r05_a_clone_cannot_archive_into_its_origin_s_archive() {
         .says("clone of cluster main")
         .says("2026-11-20")
         .says("highwater adopt");
+    // Nor by any other way to the same file.
+    let elsewhere = site.path("");
+    let from = |folder: &std::path::Path, path: String| {
+        site.program("highwater-archive-cmd", [path]).in_folder(folder)
+    };
+    let above = data.strip_prefix("/").unwrap().display();
+    for refused in [
+        from(&data.join("pg_wal"), name.clone()),
+        from(&elsewhere, data.join("pg_wal").join(&name).display().to_string()),
+        from(&elsewhere, format!("../../../../../../{above}/pg_wal/{name}")),
+    ] {
+        assert_refused(refused.run(), 1).says("clone of cluster main");
+    }
     // Damaged is not gone.
     fs::write(data.join("highwater.clone"), "{").unwrap();
     assert_refused(archive(&site, data, &name).run(), 1);

@@ -38,6 +38,34 @@ fn r03_the_same_again_is_a_success() {
     }
 }
 
+/// PostgreSQL removes its copy once it is told that the file is archived: what is there is read, not believed.
+#[test]
+fn r03_a_damaged_object_is_not_taken_for_the_same() {
+    let site = Site::on_folder();
+    let server = start_quiet_server(&site, small_segments());
+    let name = fill_segments(&server, 1).remove(0);
+    let data = server.data_dir();
+    archive(&site, data, &name).run().succeeds();
+    let object = site.objects(&format!("/{name}")).remove(0);
+    let good = read(&object);
+    let head = 8 + u32::from_le_bytes(good[4..8].try_into().unwrap()) as usize;
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    for damaged in
+        [good[..head].to_vec(), good[..head + 20].to_vec(), flipped(head + 5000), flipped(good.len() / 2)]
+    {
+        fs::write(&object, damaged).unwrap();
+        assert_refused(archive(&site, data, &name).run(), 4).says(&name).says("damaged").says("hint:");
+    }
+    // Moved away, it is archived anew.
+    fs::remove_file(&object).unwrap();
+    archive(&site, data, &name).run().succeeds();
+    assert_archived(&site, data, &name);
+}
+
 #[test]
 fn r03_two_primaries_on_one_timeline_are_told_apart() {
     split_brain(&Site::on_folder(), |_, _| Some(()));

@@ -164,6 +164,19 @@ fn r06_not_there_takes_an_answer_and_no_later_file() {
         ask(name).run().ends_with(NOT_THERE);
     }
     ask("00000002.history").run().succeeds();
+
+    // A history that went while its timeline, or a later one that comes from it, is there: without it PostgreSQL would
+    // take the timeline before for the newest, and open there.
+    lab.archive_content(&site, "00000003.history", format!("{history}\n2\t7F/0\tx\n").as_bytes()).succeeds();
+    fs::remove_file(site.objects("00000002.history").remove(0)).unwrap();
+    ask("00000002.history").run().ends_with(DAMAGED).says("00000003.history").says("hint: ");
+    fs::remove_file(site.objects("00000003.history").remove(0)).unwrap();
+    ask("00000002.history").run().ends_with(NOT_THERE);
+    let of_timeline_2 = site.objects(&names[0]).remove(0);
+    let folder = of_timeline_2.parent().unwrap().with_file_name("00000002");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("00000002{}", &names[0][8..])), read(&of_timeline_2)).unwrap();
+    ask("00000002.history").run().ends_with(DAMAGED).says("hint: ");
 }
 
 #[test]

@@ -102,3 +102,12 @@ fn key(cluster: &LostCluster, segment: &str) -> String {
     let system_id = u64::from_le_bytes(control[..8].try_into().unwrap());
     format!("clusters/main/{system_id}/wal/{}/{segment}", &segment[..8])
 }
+
+#[test]
+fn r06_a_budget_in_the_url_is_bounded_for_a_standby_too() {
+    let cluster = LostCluster::on(Site::on_folder());
+    let url = format!("{}?retry-budget=5s", cluster.site.url());
+    fs::write(cluster.copy.join("standby.signal"), "").unwrap();
+    let ask = fetch(&cluster.site, &cluster.copy, &cluster.segments[0], "pg_wal/RECOVERYXLOG");
+    ask.env("HIGHWATER_REPOSITORY_URL", url).run().succeeds();
+}
