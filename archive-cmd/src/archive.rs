@@ -8,10 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use highwater_repository::config::{ClusterConfig, RepositoryConfig};
-use highwater_repository::{EncodedWal, Repository, Stored};
+use highwater_repository::{Content, EncodedWal, Repository, Stored};
 use highwater_wal::{Summary, SystemId, Timestamp, WalFile};
 
-use crate::check::{self, Known};
+use crate::check::{Checking, Known};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::source::Source;
@@ -89,36 +89,40 @@ pub fn archive(job: &Job<'_>, repositories: &[RepositoryConfig]) -> Result<Vec<A
 
 /// Checks and compresses the file and hands it to the uploads.
 fn hand_out(job: &Job<'_>, uploads: Vec<(Repository, Sender<Prepared>)>) -> Result<(), Error> {
-    let bytes = &job.source.bytes;
-    let (summary, encoded) = thread::scope(|scope| {
-        let check = || check::check(job.file, bytes, &job.known);
-        let check = thread::Builder::new().spawn_scoped(scope, check).map_err(Error::Thread)?;
-        let encoded = encode(bytes, uploads.iter().map(|(repository, _)| repository))?;
-        let summary = check.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, Error>((summary, encoded))
-    })?;
-    for ((_, sender), encoded) in uploads.into_iter().zip(encoded) {
-        // An upload that has ended already has an answer.
-        let _ = sender.send(Prepared { encoded, summary: summary.clone() });
+    let Some((first, _)) = uploads.first() else {
+        return check_only(job.file, &job.source, &job.known).map(drop);
+    };
+    let mut check = begin(job.file, &job.source, &job.known)?;
+    let (source, content) = (&job.source, job.source.content());
+    let encoded = source.read(first.encode_wal_while(content, &mut |block| check.push(block)))?;
+    let summary = check.finish()?;
+    let mut done = vec![(first.compression(), encoded)];
+    for (repository, _) in &uploads {
+        let compression = repository.compression();
+        if !done.iter().any(|(other, _)| *other == compression) {
+            let encoded = source.read(repository.encode_wal_while(content, &mut |_| {}))?;
+            done.push((compression, encoded));
+        }
+    }
+    for (repository, sender) in uploads {
+        let encoded = done.iter().find(|(compression, _)| *compression == repository.compression());
+        if let Some((_, encoded)) = encoded {
+            // An upload that has ended already has an answer.
+            let _ = sender.send(Prepared { encoded: encoded.clone(), summary: summary.clone() });
+        }
     }
     Ok(())
 }
 
-/// Compresses the file for each repository, once for each way of doing it.
-fn encode<'a>(
-    bytes: &[u8],
-    repositories: impl Iterator<Item = &'a Repository>,
-) -> Result<Vec<EncodedWal>, Error> {
-    let mut done: Vec<(&Repository, EncodedWal)> = Vec::new();
-    for repository in repositories {
-        let same = done.iter().find(|(other, _)| other.compression() == repository.compression());
-        let encoded = match same {
-            Some((_, encoded)) => encoded.clone(),
-            None => repository.encode_wal(bytes)?,
-        };
-        done.push((repository, encoded));
-    }
-    Ok(done.into_iter().map(|(_, encoded)| encoded).collect())
+fn begin(file: WalFile, source: &Source, known: &Known) -> Result<Checking, Error> {
+    Checking::begin(file, source.content().length(), &source.beginning, known)
+}
+
+/// Checks the file and does no more; gives the summary of a segment.
+pub fn check_only(file: WalFile, source: &Source, known: &Known) -> Result<Option<Summary>, Error> {
+    let mut check = begin(file, source, known)?;
+    source.show(|block| check.push(block))?;
+    check.finish()
 }
 
 /// Puts the file that comes through `prepared` into one repository; `None` when none comes because it was refused.

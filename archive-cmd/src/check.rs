@@ -1,8 +1,8 @@
 //! Whether a file is what its name says, decided from its content alone (R4).
 
 use highwater_wal::{
-    Check, Lsn, PageHeader, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineHistory,
-    WalFile, check_segment,
+    Check, Lsn, PageHeader, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId,
+    TimelineHistory, WalFile,
 };
 
 use crate::error::Error;
@@ -18,45 +18,70 @@ pub struct Known {
     pub level: Check,
 }
 
-/// Checks the file; gives the summary of a segment.
-pub fn check(file: WalFile, bytes: &[u8], known: &Known) -> Result<Option<Summary>, Error> {
-    match file {
-        WalFile::Segment(segment) => {
-            let kind = known.timeline_ended.map_or(SegmentKind::Complete, SegmentKind::Ended);
-            check_wal(segment, bytes, known, kind).map(Some)
+/// A check that goes on while the file is read.
+#[derive(Debug)]
+pub enum Checking {
+    /// Of a segment, which is not kept in memory.
+    Segment(Box<SegmentCheck>),
+    /// Of a short file, which is.
+    Short(WalFile, Vec<u8>),
+}
+
+impl Checking {
+    /// Begins with the file's name, its length and its first bytes.
+    pub fn begin(file: WalFile, length: u64, beginning: &[u8], known: &Known) -> Result<Checking, Error> {
+        let (segment, kind) = match file {
+            WalFile::Segment(segment) => {
+                (segment, known.timeline_ended.map_or(SegmentKind::Complete, SegmentKind::Ended))
+            }
+            WalFile::Partial(segment) => (segment, SegmentKind::Partial),
+            WalFile::History(_) | WalFile::BackupLabel { .. } => {
+                return Ok(Checking::Short(file, Vec::new()));
+            }
+        };
+        let size = segment_size(beginning, length)?;
+        let check = SegmentCheck::new(segment, size, known.system_id, length, known.level, kind)?;
+        Ok(Checking::Segment(Box::new(check)))
+    }
+
+    /// Takes the next bytes of the file.
+    pub fn push(&mut self, block: &[u8]) {
+        match self {
+            Checking::Segment(check) => check.push(block),
+            Checking::Short(_, content) => content.extend_from_slice(block),
         }
-        WalFile::Partial(segment) => check_wal(segment, bytes, known, SegmentKind::Partial).map(Some),
-        WalFile::History(timeline) => {
-            TimelineHistory::parse(timeline, bytes)?;
-            Ok(None)
-        }
-        WalFile::BackupLabel { segment, .. } => {
-            if starts_in(bytes, segment) {
+    }
+
+    /// Whether the file, which has come whole, is what its name says; gives the summary of a segment.
+    pub fn finish(self) -> Result<Option<Summary>, Error> {
+        match self {
+            Checking::Segment(check) => Ok(Some(check.finish()?)),
+            Checking::Short(WalFile::History(timeline), content) => {
+                TimelineHistory::parse(timeline, content)?;
                 Ok(None)
-            } else {
+            }
+            Checking::Short(WalFile::BackupLabel { segment, .. }, content)
+                if !starts_in(&content, segment) =>
+            {
                 Err(Error::BackupLabel(segment))
             }
+            Checking::Short(..) => Ok(None),
         }
     }
 }
 
-fn check_wal(segment: SegmentName, bytes: &[u8], known: &Known, kind: SegmentKind) -> Result<Summary, Error> {
-    let size = segment_size(bytes)?;
-    Ok(check_segment(segment, size, known.system_id, bytes, known.level, kind)?)
-}
-
 /// The size of the cluster's segments as the segment itself tells it, else that of the file. Where the two differ the
 /// check says what is wrong.
-fn segment_size(bytes: &[u8]) -> Result<SegmentSize, Error> {
-    let told = PageHeader::parse(bytes).and_then(|header| header.long);
+fn segment_size(beginning: &[u8], length: u64) -> Result<SegmentSize, Error> {
+    let told = PageHeader::parse(beginning).and_then(|header| header.long);
     let told = told.and_then(|long| SegmentSize::new(long.segment_size.into()).ok());
-    Ok(told.map_or_else(|| SegmentSize::new(bytes.len() as u64), Ok)?)
+    Ok(told.map_or_else(|| SegmentSize::new(length), Ok)?)
 }
 
 /// The system identifier in a segment's own header. Other files have none.
-pub fn system_id(file: WalFile, bytes: &[u8]) -> Option<SystemId> {
+pub fn system_id(file: WalFile, beginning: &[u8]) -> Option<SystemId> {
     match file {
-        WalFile::Segment(_) | WalFile::Partial(_) => Some(PageHeader::parse(bytes)?.long?.system_id),
+        WalFile::Segment(_) | WalFile::Partial(_) => Some(PageHeader::parse(beginning)?.long?.system_id),
         WalFile::History(_) | WalFile::BackupLabel { .. } => None,
     }
 }
@@ -76,6 +101,12 @@ mod tests {
 
     fn known(level: Check) -> Known {
         Known { system_id: Some(SystemId(7)), timeline_ended: None, level }
+    }
+
+    fn check(file: WalFile, bytes: &[u8], known: &Known) -> Result<Option<Summary>, Error> {
+        let mut check = Checking::begin(file, bytes.len() as u64, &bytes[..bytes.len().min(64)], known)?;
+        bytes.chunks(1 << 20).for_each(|block| check.push(block));
+        check.finish()
     }
 
     fn checked(name: &str, bytes: &[u8]) -> Result<Option<Summary>, Error> {

@@ -82,17 +82,16 @@ fn archive(options: &Options) -> Result<Vec<Answer>, Error> {
     let file = source::name(path)?;
     let directory = DataDirectory::of(path);
     directory.check_may_archive(cluster)?;
-    let threads = config.repositories.iter().map(|repository| repository.threads).max();
-    let source = Source::read(path, file, threads.unwrap_or(1))?;
+    let source = Source::open(path, file)?;
 
     let own = directory.system_id()?;
     let later = data_directory::later_timeline(path, file)?;
     let history = later.map(|timeline| data_directory::history(path, timeline)).transpose()?;
     let timeline_ended = history.and_then(|history| history.left_at(file.timeline()));
     let known = Known { system_id: own, timeline_ended, level: cluster.archive_check };
-    let Some(system_id) = own.or_else(|| check::system_id(file, &source.bytes)) else {
+    let Some(system_id) = own.or_else(|| check::system_id(file, &source.beginning)) else {
         // What is wrong with a segment without a header, the check says better.
-        check::check(file, &source.bytes, &known)?;
+        archive::check_only(file, &source, &known)?;
         return Err(Error::NoSystemId(directory.control_file()));
     };
     let is_own = later.is_none() && !directory.is_in_recovery();

@@ -1,26 +1,30 @@
-//! The file that is to be archived, read once.
+//! The file that is to be archived.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
-use std::thread;
+use std::path::{Path, PathBuf};
 
+use highwater_repository::{Content, FileContent};
 use highwater_wal::{Timestamp, WalFile};
 
 use crate::error::Error;
 
 /// The largest segment that PostgreSQL can have.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// As much is read at a time.
+const BLOCK_BYTES: usize = 1 << 20;
+/// As much of a file as tells what it is: more than the first page's header has.
+const BEGINNING_BYTES: u64 = 64;
 
-/// The least that a thread is started for: reading a segment takes its time in making memory for it.
-const LEAST_PER_THREAD: usize = 4 << 20;
-
-/// A file of WAL as it lies in `pg_wal`.
+/// A file of WAL as it lies in `pg_wal`. It is read once, block by block while it is checked and compressed.
 #[derive(Debug)]
 pub struct Source {
-    /// Its content.
-    pub bytes: Vec<u8>,
+    path: PathBuf,
+    content: FileContent,
+    found: (u64, i64, i64),
+    /// Its first bytes.
+    pub beginning: Vec<u8>,
     /// When it was last written to, by the server's clock.
     pub modified: Timestamp,
 }
@@ -31,65 +35,65 @@ pub fn name(path: &Path) -> Result<WalFile, Error> {
 }
 
 impl Source {
-    /// Reads the file, with at most so many threads.
-    pub fn read(path: &Path, file: WalFile, threads: usize) -> Result<Source, Error> {
+    /// Opens the file.
+    pub fn open(path: &Path, file: WalFile) -> Result<Source, Error> {
         let longest = match file {
             WalFile::Segment(_) | WalFile::Partial(_) => MAX_SEGMENT_BYTES,
             WalFile::History(_) | WalFile::BackupLabel { .. } => highwater_repository::MAX_SMALL_FILE_BYTES,
         };
-        read(path, longest, threads).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::NotFound => "start the program in the data directory, as PostgreSQL does",
-                io::ErrorKind::ResourceBusy => "nothing but PostgreSQL may write into pg_wal",
-                _ => "see that it is a file of WAL and that PostgreSQL's user can read it",
-            };
-            Error::file(path, &error, hint)
-        })
+        open(path, longest).map_err(|error| failed(path, &error))
+    }
+
+    /// What is in it.
+    pub fn content(&self) -> &FileContent {
+        &self.content
+    }
+
+    /// Shows it to `watch`, block by block.
+    pub fn show(&self, mut watch: impl FnMut(&[u8])) -> Result<(), Error> {
+        let mut buffer = Vec::new();
+        let length = self.content.length();
+        let blocks = (0..length).step_by(BLOCK_BYTES);
+        let read = blocks
+            .map(|offset| (offset, (length - offset).min(BLOCK_BYTES as u64) as usize))
+            .try_for_each(|(offset, length)| self.content.block(offset, length, &mut buffer).map(&mut watch));
+        self.read(read)
+    }
+
+    /// The answer to reading its content, which counts only if the file is still as it was found.
+    pub fn read<T>(&self, answer: io::Result<T>) -> Result<T, Error> {
+        let after = self.content.file().metadata().map_err(|error| failed(&self.path, &error))?;
+        if state(&after) != self.found {
+            let changed = io::Error::new(io::ErrorKind::ResourceBusy, "it was changed while it was read");
+            return Err(failed(&self.path, &changed));
+        }
+        answer.map_err(|error| failed(&self.path, &error))
     }
 }
 
-fn read(path: &Path, longest: u64, threads: usize) -> io::Result<Source> {
+fn failed(path: &Path, error: &io::Error) -> Error {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "start the program in the data directory, as PostgreSQL does",
+        io::ErrorKind::ResourceBusy => "nothing but PostgreSQL may write into pg_wal",
+        _ => "see that it is a file of WAL and that PostgreSQL's user can read it",
+    };
+    Error::file(path, error, hint)
+}
+
+fn open(path: &Path, longest: u64) -> io::Result<Source> {
     let file = File::open(path)?;
-    let before = file.metadata()?;
-    if !before.is_file() {
+    let found = file.metadata()?;
+    if !found.is_file() {
         return Err(io::Error::other("it is no file"));
     }
-    if before.len() > longest {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {} bytes", before.len())));
+    if found.len() > longest {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {} bytes", found.len())));
     }
-    let length = before.len() as usize;
-    let mut bytes = zeros(length)?;
-    let filled = fill(&file, &mut bytes, threads);
-    let after = file.metadata()?;
-    if state(&after) != state(&before) {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it was changed while it was read"));
-    }
-    filled?;
-    Ok(Source { bytes, modified: modified(&before) })
-}
-
-/// A buffer of zeros whose pages the system makes when they are first written to.
-fn zeros(length: usize) -> io::Result<Vec<u8>> {
-    // A refusal by the allocator would otherwise end the program with a signal, which restarts the archiver.
-    Vec::<u8>::new().try_reserve_exact(length).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    Ok(vec![0; length])
-}
-
-/// Reads the file's beginning into all of `bytes`.
-fn fill(file: &File, bytes: &mut [u8], threads: usize) -> io::Result<()> {
-    let share = bytes.len().div_ceil(threads.max(1)).max(LEAST_PER_THREAD);
-    thread::scope(|scope| {
-        let mut parts = bytes.chunks_mut(share).enumerate();
-        let first = parts.next();
-        let read = move |(index, part): (usize, &mut [u8])| file.read_exact_at(part, (index * share) as u64);
-        let helpers: Vec<_> = parts
-            .map(|part| thread::Builder::new().spawn_scoped(scope, move || read(part)))
-            .collect::<io::Result<_>>()?;
-        first.map_or(Ok(()), read)?;
-        helpers
-            .into_iter()
-            .try_for_each(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+    let mut beginning = vec![0; found.len().min(BEGINNING_BYTES) as usize];
+    file.read_exact_at(&mut beginning, 0)?;
+    let content = FileContent::new(file, found.len());
+    let (state, modified) = (state(&found), modified(&found));
+    Ok(Source { path: path.to_owned(), content, found: state, beginning, modified })
 }
 
 fn state(found: &Metadata) -> (u64, i64, i64) {
@@ -113,24 +117,14 @@ mod tests {
         fs::write(&path, "1\t0/5000000\tx\n").unwrap();
         let time = std::time::UNIX_EPOCH + std::time::Duration::new(946_684_801, 123_456_789);
         File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        let source = Source::read(&path, name(&path).unwrap(), 2).unwrap();
-        assert_eq!(
-            (source.bytes.as_slice(), source.modified),
-            (&b"1\t0/5000000\tx\n"[..], Timestamp(1_123_456))
-        );
-    }
-
-    #[test]
-    fn several_threads_read_what_one_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("000000010000000000000001");
-        for length in [0, 1, LEAST_PER_THREAD, 3 * LEAST_PER_THREAD + 7] {
-            let content: Vec<u8> = (0..length).map(|n| ((n * 7919) >> 8) as u8).collect();
-            fs::write(&path, &content).unwrap();
-            for threads in [1, 2, 16] {
-                assert!(Source::read(&path, name(&path).unwrap(), threads).unwrap().bytes == content);
-            }
-        }
+        let source = Source::open(&path, name(&path).unwrap()).unwrap();
+        assert_eq!(source.modified, Timestamp(1_123_456));
+        assert_eq!(source.beginning, b"1\t0/5000000\tx\n");
+        let mut shown = Vec::new();
+        source.show(|block| shown.extend_from_slice(block)).unwrap();
+        assert_eq!(shown, source.beginning);
+        fs::write(&path, "1\t0/5000000\ty\n").unwrap();
+        assert!(source.show(|_| {}).unwrap_err().to_string().contains("was changed"));
     }
 
     #[test]
@@ -142,7 +136,7 @@ mod tests {
         fs::create_dir(&segment).unwrap();
         let missing = folder.path().join("000000010000000000000002");
         for path in [history, segment, missing] {
-            let error = Source::read(&path, name(&path).unwrap(), 2).unwrap_err().to_string();
+            let error = Source::open(&path, name(&path).unwrap()).unwrap_err().to_string();
             assert!(error.contains("hint: ") && error.contains(path.to_str().unwrap()), "{error}");
         }
         for path in ["", "/", "pg_wal/..", "pg_wal/x", "pg_wal/00000001000000000000001"] {

@@ -1,9 +1,9 @@
 //! What the fuzz targets of the crate `highwater-wal` do with their input.
 
 use highwater_wal::{
-    Check, Kind, Lsn, PgVersion, Record, RecordBody, RecordHeader, Records, Refusal, SegmentKind,
-    SegmentName, SegmentSize, Summary, SystemId, TimelineHistory, TimelineId, Timestamp, WalFile,
-    check_segment,
+    Check, Kind, Lsn, PgVersion, Record, RecordBody, RecordHeader, Records, Refusal, SegmentCheck,
+    SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineHistory, TimelineId, Timestamp,
+    WalFile, check_segment,
 };
 
 /// The smallest segments there are.
@@ -125,6 +125,11 @@ pub fn pages(input: &[u8]) {
             Ok(summary) => assert_eq!(Ok(summary.clone()), check(Check::Header, SegmentKind::Complete)),
         }
     }
+    let mut in_pieces =
+        SegmentCheck::new(name, size, Some(SYSTEM), SEGMENT_SIZE, Check::Full, SegmentKind::Complete)
+            .expect("name and length are right");
+    segment.chunks(PAGE_SIZE * (1 + choice % 5)).for_each(|piece| in_pieces.push(piece));
+    assert_eq!(in_pieces.finish(), full);
     if let Ok(summary) = &full {
         assert!(summary.is_covered());
         assert_eq!(Ok(summary), partial.as_ref());

@@ -63,7 +63,7 @@ mod wal_object;
 
 pub use backups::{Backups, Started};
 pub use cluster::ClusterRepository;
-pub use codec::{Codec, Compression, MemorySink, Sink};
+pub use codec::{Codec, Compression, Content, FileContent, MemorySink, Sink};
 pub use config::{ClusterConfig, Config, RepositoryConfig, Secret};
 pub use digest::{Digest, Plain};
 pub use error::{Different, Error, Result};

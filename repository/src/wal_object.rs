@@ -8,7 +8,7 @@ use highwater_wal::{Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
-use crate::codec::{MemorySink, Nowhere, Sink, decode, encode, read_skippable, write_skippable};
+use crate::codec::{Content, MemorySink, Nowhere, Sink, decode, encode, read_skippable, write_skippable};
 use crate::crypt::{is_encrypted, plain_of_header};
 use crate::digest::Plain;
 use crate::envelope::MAX_HEAD_BYTES;
@@ -104,8 +104,21 @@ impl Repository {
     /// Compresses and digests a file of WAL, with as many threads as the settings say. It takes about 20 ms for 16
     /// MiB, and asks the store nothing.
     pub fn encode_wal(&self, bytes: &[u8]) -> Result<EncodedWal> {
-        let encoded = encode(bytes, &self.compression()).map_err(Error::Codec)?;
-        let plain = Plain { length: bytes.len() as u64, digest: encoded.digest };
+        self.encode_wal_while(bytes, &mut |_| {}).map_err(Error::Codec)
+    }
+
+    /// The same for content that is read while it is compressed. Each block of it, of 1 MiB but for the last, is shown to
+    /// `watch` in order: checking a segment takes no second look at it.
+    ///
+    /// # Errors
+    /// Those of reading the content, and of the codec.
+    pub fn encode_wal_while(
+        &self,
+        content: &(impl Content + ?Sized),
+        watch: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> std::io::Result<EncodedWal> {
+        let encoded = encode(content, &self.compression(), watch)?;
+        let plain = Plain { length: content.length(), digest: encoded.digest };
         Ok(EncodedWal { plain, frame: encoded.frame })
     }
 }

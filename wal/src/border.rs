@@ -7,7 +7,8 @@
 use crate::kind::{is_transaction_end, xlog};
 use crate::page::{LONG_HEADER_LENGTH, SHORT_HEADER_LENGTH};
 use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, rmgr};
-use crate::{Summary, Timestamp};
+use crate::walker::Walker;
+use crate::{Lsn, Summary, Timestamp};
 
 /// As many bytes are kept on each side: a record's header (24), the headers of an origin (3), of a top-level
 /// transaction (5) and of long main data (5), and the time (8), rounded up (`xlogrecord.h`, PostgreSQL 15).
@@ -84,31 +85,44 @@ fn main_data(mut body: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Keeps the first bytes of what ran into a segment and of what runs on behind it.
-pub(crate) fn keep(summary: &mut Summary, segment: &[u8], page_size: usize) {
+/// Keeps the first bytes of what ran into a segment; `beginning` is as much of its first page as there is.
+pub(crate) fn keep_what_runs_in(summary: &mut Summary, beginning: &[u8]) {
     let continued = (summary.continued as usize).min(KEPT_LENGTH);
-    if let Some(bytes) = segment.get(LONG_HEADER_LENGTH..LONG_HEADER_LENGTH + continued) {
+    if let Some(bytes) = beginning.get(LONG_HEADER_LENGTH..LONG_HEADER_LENGTH + continued) {
         summary.runs_in = to_hex(bytes);
-    }
-    let lsn = summary.unfinished.and_then(|unfinished| unfinished.lsn);
-    let offset = lsn.and_then(|lsn| usize::try_from(lsn.bytes_since(summary.start)).ok());
-    if let Some(offset) = offset {
-        summary.runs_out = to_hex(&without_page_headers(segment, offset, page_size));
     }
 }
 
-/// The bytes of a record from `offset` on, without the page headers between them.
-fn without_page_headers(segment: &[u8], offset: usize, page_size: usize) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(KEPT_LENGTH);
-    let mut at = offset;
-    while kept.len() < KEPT_LENGTH {
-        let page_end = (at / page_size + 1) * page_size;
-        let wanted = KEPT_LENGTH - kept.len();
-        let Some(bytes) = segment.get(at..page_end.min(at + wanted)) else { break };
-        kept.extend_from_slice(bytes);
-        at = page_end + SHORT_HEADER_LENGTH;
+/// The first bytes of the record that is unfinished where reading a segment has come to, without page headers.
+#[derive(Debug, Default)]
+pub(crate) struct RunsOut {
+    lsn: Option<Lsn>,
+    bytes: Vec<u8>,
+}
+
+impl RunsOut {
+    /// Looks at what `walker` has just read: `page`, which begins at `start`.
+    pub(crate) fn look(&mut self, walker: &Walker, start: Lsn, page: &[u8]) {
+        let Some(lsn) = walker.unfinished().and_then(|unfinished| unfinished.lsn) else { return };
+        let rest = if self.lsn == Some(lsn) {
+            page.get(SHORT_HEADER_LENGTH..)
+        } else {
+            self.lsn = Some(lsn);
+            self.bytes.clear();
+            usize::try_from(lsn.bytes_since(start)).ok().and_then(|offset| page.get(offset..))
+        };
+        let rest = rest.unwrap_or_default();
+        let wanted = KEPT_LENGTH - self.bytes.len();
+        self.bytes.extend_from_slice(&rest[..rest.len().min(wanted)]);
     }
-    kept
+
+    /// Puts them into the summary, where the record is the one that runs on behind the segment.
+    pub(crate) fn keep(&self, summary: &mut Summary) {
+        let lsn = summary.unfinished.and_then(|unfinished| unfinished.lsn);
+        if lsn.is_some() && lsn == self.lsn {
+            summary.runs_out = to_hex(&self.bytes);
+        }
+    }
 }
 
 fn to_hex(bytes: &[u8]) -> String {

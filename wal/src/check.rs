@@ -56,9 +56,6 @@ pub enum SegmentKind {
 
 /// Checks a segment before it is archived and tells what it holds.
 ///
-/// Memory: none that grows with the segment, but for the body of a commit (or another record of those that are
-/// decoded) that runs across pages.
-///
 /// ```
 /// use highwater_wal::{check_segment, Check, SegmentKind, SegmentSize};
 /// let size = SegmentSize::new(1 << 20)?;
@@ -77,54 +74,177 @@ pub fn check_segment(
     level: Check,
     kind: SegmentKind,
 ) -> Result<Summary, Refusal> {
-    let start = name.start(size);
-    let refuse = |(lsn, reason): Fault| Refusal::new(name, size, lsn, reason);
-    if !name.fits(size) {
-        return Err(Refusal { segment: name, offset: 0, lsn: start, reason: Reason::Name(size.bytes()) });
+    let mut check = SegmentCheck::new(name, size, system_id, bytes.len() as u64, level, kind)?;
+    check.push(bytes);
+    check.finish()
+}
+
+/// [`check_segment`] of a segment that comes in pieces, so that it need not be in memory as a whole.
+///
+/// Memory: none that grows with the segment, but for the body of a commit (or another record of those that are
+/// decoded) that runs across pages.
+#[derive(Debug)]
+pub struct SegmentCheck {
+    name: SegmentName,
+    size: SegmentSize,
+    system_id: Option<SystemId>,
+    level: Check,
+    kind: SegmentKind,
+    /// How many bytes have come.
+    pushed: u64,
+    begun: Option<Result<Begun, Refusal>>,
+}
+
+/// What is known once the first page has come.
+#[derive(Debug)]
+struct Begun {
+    summary: Summary,
+    /// None for a page magic that no known version has.
+    walker: Option<Walker>,
+    /// How reading the records ended; not yet while there may be more.
+    walked: Option<Result<(), Fault>>,
+    runs_out: border::RunsOut,
+    last_page: Vec<u8>,
+    /// Behind the last byte that is not zero, from the segment's start.
+    zeros_from: u64,
+}
+
+impl SegmentCheck {
+    /// A segment in a file of `length` bytes.
+    ///
+    /// # Errors
+    /// A name or length that no such segment has.
+    pub fn new(
+        name: SegmentName,
+        size: SegmentSize,
+        system_id: Option<SystemId>,
+        length: u64,
+        level: Check,
+        kind: SegmentKind,
+    ) -> Result<SegmentCheck, Refusal> {
+        if !name.fits(size) {
+            let (lsn, reason) = (name.start(size), Reason::Name(size.bytes()));
+            return Err(Refusal { segment: name, offset: 0, lsn, reason });
+        }
+        let check = SegmentCheck { name, size, system_id, level, kind, pushed: 0, begun: None };
+        check.has_length(length)?;
+        Ok(check)
     }
-    if bytes.len() as u64 != size.bytes() {
-        let reason = Reason::Length { found: bytes.len() as u64, expected: size.bytes() };
-        return Err(refuse((start, reason)));
+
+    fn has_length(&self, found: u64) -> Result<(), Refusal> {
+        let expected = self.size.bytes();
+        if found == expected {
+            return Ok(());
+        }
+        Err(self.refusal((self.name.start(self.size), Reason::Length { found, expected })))
     }
-    let (header, format) =
-        walker::check_first_header(name, size, system_id, bytes).map_err(|reason| refuse((start, reason)))?;
-    let system_id = header.long.map_or(SystemId(0), |long| long.system_id);
-    let mut summary = Summary::new(name, size, system_id, header.magic, header.remaining);
-    let Some(format) = format else {
-        return match level {
-            Check::Full => Err(refuse((start, Reason::Magic(header.magic)))),
-            Check::Header => Ok(summary),
+
+    fn refusal(&self, (lsn, reason): Fault) -> Refusal {
+        Refusal::new(self.name, self.size, lsn, reason)
+    }
+
+    /// Takes the next piece: whole pages (of at most 64 KiB) of the segment, in order.
+    pub fn push(&mut self, piece: &[u8]) {
+        let mut begun = self.begun.take().unwrap_or_else(|| self.begin(piece));
+        if let Ok(begun) = &mut begun {
+            begun.take(self.name.start(self.size), self.pushed, piece);
+        }
+        self.begun = Some(begun);
+        self.pushed += piece.len() as u64;
+    }
+
+    fn begin(&self, beginning: &[u8]) -> Result<Begun, Refusal> {
+        let Self { name, size, .. } = *self;
+        let refuse = |reason| self.refusal((name.start(size), reason));
+        let (header, format) =
+            walker::check_first_header(name, size, self.system_id, beginning).map_err(refuse)?;
+        let system_id = header.long.map_or(SystemId(0), |long| long.system_id);
+        let mut summary = Summary::new(name, size, system_id, header.magic, header.remaining);
+        if format.is_some() {
+            border::keep_what_runs_in(&mut summary, beginning);
+        } else if self.level == Check::Full {
+            return Err(refuse(Reason::Magic(header.magic)));
+        }
+        Ok(Begun {
+            summary,
+            walker: format.map(|format| Walker::new(name, size, format, false)),
+            walked: None,
+            runs_out: border::RunsOut::default(),
+            last_page: Vec::new(),
+            zeros_from: 0,
+        })
+    }
+
+    /// What the segment holds, once all of it has come.
+    ///
+    /// # Errors
+    /// As [`check_segment`].
+    pub fn finish(mut self) -> Result<Summary, Refusal> {
+        self.has_length(self.pushed)?;
+        // That all of it has come makes sure that the first page has.
+        let begun = self.begun.take().unwrap_or_else(|| self.begin(&[]))?;
+        let Begun { mut summary, walker, walked, runs_out, last_page, zeros_from } = begun;
+        let Some(walker) = walker else { return Ok(summary) };
+        let walked = walked.unwrap_or(Ok(()));
+        if walked.is_ok() {
+            summary.unfinished = walker.unfinished();
+            runs_out.keep(&mut summary);
+        }
+        if self.level == Check::Header {
+            return Ok(summary);
+        }
+        let (start, end) = (self.name.start(self.size), self.name.end(self.size));
+        let needed = match self.kind {
+            SegmentKind::Complete => end,
+            SegmentKind::Partial => start,
+            SegmentKind::Ended(lsn) => lsn.min(end),
         };
-    };
-    let mut walker = Walker::new(name, size, format, false);
-    let walked = walk(&mut walker, bytes, &mut summary);
-    summary.unfinished = match &walked {
-        Ok(()) => walker.unfinished(),
-        Err(_) => None,
-    };
-    border::keep(&mut summary, bytes, format.page_size);
-    if level == Check::Header {
-        return Ok(summary);
-    }
-    let needed = match kind {
-        SegmentKind::Complete => name.end(size),
-        SegmentKind::Partial => start,
-        SegmentKind::Ended(lsn) => lsn.min(name.end(size)),
-    };
-    match walked {
-        Ok(()) => {
-            check_unfinished(&walker, bytes, start).map_err(refuse)?;
-            if needed == name.end(size) {
-                check_reaches_timeline(name, &walker, &summary).map_err(refuse)?;
+        match walked {
+            Ok(()) => {
+                check_unfinished(&walker, &last_page, end).map_err(|fault| self.refusal(fault))?;
+                if needed == end {
+                    check_reaches_timeline(self.name, &walker, &summary)
+                        .map_err(|fault| self.refusal(fault))?;
+                }
             }
+            // A fault in the very first page header is a wrong file, whatever its kind.
+            Err(fault) if fault.0 <= start || fault.0 < needed => {
+                return Err(self.refusal(or_end_of_wal(fault, start + zeros_from, needed)));
+            }
+            Err(_) => {}
         }
-        // A fault in the very first page header is a wrong file, whatever its kind.
-        Err(fault) if fault.0 <= start || fault.0 < needed => {
-            return Err(refuse(or_end_of_wal(fault, start, bytes, needed)));
-        }
-        Err(_) => {}
+        Ok(summary)
     }
-    Ok(summary)
+}
+
+impl Begun {
+    /// Takes the piece that begins `offset` bytes behind `start`.
+    fn take(&mut self, start: Lsn, offset: u64, piece: &[u8]) {
+        if let Some(last) = last_byte_of_use(piece) {
+            self.zeros_from = offset + last as u64 + 1;
+        }
+        let Some(walker) = &mut self.walker else { return };
+        let page_size = walker.format().page_size;
+        if let Some(page) = piece.chunks(page_size).next_back() {
+            self.last_page.clear();
+            self.last_page.extend_from_slice(page);
+        }
+        for (index, page) in piece.chunks(page_size).enumerate() {
+            if self.walked.is_some() {
+                return;
+            }
+            self.walked = walk(walker, page, &mut self.summary).transpose();
+            self.runs_out.look(walker, start + offset + (index * page_size) as u64, page);
+        }
+    }
+}
+
+/// Where the last byte is that is not zero.
+fn last_byte_of_use(bytes: &[u8]) -> Option<usize> {
+    const STEP: usize = 4096;
+    let (index, last) =
+        bytes.chunks(STEP).enumerate().rfind(|(_, step)| **step != [0; STEP][..step.len()])?;
+    last.iter().rposition(|byte| *byte != 0).map(|at| index * STEP + at)
 }
 
 /// Checks only that a segment is the one its name says, by the header of its first page; `beginning` is as much of
@@ -142,34 +262,31 @@ pub fn check_first_page(
     checked.map(drop).map_err(|reason| Refusal::new(name, size, name.start(size), reason))
 }
 
-/// Reads all records of the segment into the summary.
-fn walk(walker: &mut Walker, bytes: &[u8], summary: &mut Summary) -> Result<(), Fault> {
+/// Reads the records that end on this page into the summary. Answers when nothing behind the page is to be read.
+fn walk(walker: &mut Walker, page: &[u8], summary: &mut Summary) -> Result<Option<()>, Fault> {
     let version = walker.format().version;
-    for page in bytes.chunks(walker.format().page_size) {
-        loop {
-            match walker.step(page)? {
-                Step::Record(found) => {
-                    let Found { lsn, end, header, .. } = found;
-                    if kind::is_decoded(&header) {
-                        let layout = Reason::Layout { rmgr: header.rmgr, info: header.info, version };
-                        let body = walker.body(&found, page);
-                        let kind = Kind::decode(version, &header, body).ok_or((lsn, layout))?;
-                        summary.note(lsn, end, header.xid, kind);
-                    }
-                    summary.count(lsn, end);
+    loop {
+        match walker.step(page)? {
+            Step::Record(found) => {
+                let Found { lsn, end, header, .. } = found;
+                if kind::is_decoded(&header) {
+                    let layout = Reason::Layout { rmgr: header.rmgr, info: header.info, version };
+                    let body = walker.body(&found, page);
+                    let kind = Kind::decode(version, &header, body).ok_or((lsn, layout))?;
+                    summary.note(lsn, end, header.xid, kind);
                 }
-                Step::PageDone => break,
-                // A segment's length is a multiple of every page size, so that a page is never short.
-                Step::NeedsMore => break,
-                Step::SegmentDone => {
-                    note_switch_from_before(summary);
-                    return Ok(());
-                }
+                summary.count(lsn, end);
+            }
+            // A segment's length is a multiple of every page size, so that a page is never short.
+            Step::PageDone | Step::NeedsMore => break,
+            Step::SegmentDone => {
+                note_switch_from_before(summary);
+                return Ok(Some(()));
             }
         }
-        walker.next_page();
     }
-    Ok(())
+    walker.next_page();
+    Ok(None)
 }
 
 /// A switch record that began in the segment before and ends in this one leaves all of this one unused.
@@ -184,15 +301,20 @@ fn note_switch_from_before(summary: &mut Summary) {
 /// A record whose length has been hurt can look like one that runs over the segment's end. It is found out if the
 /// lengths of its parts lead to an earlier end at which its checksum is right. (A record that begins before the last
 /// page is held by its length to what the next page's header says.)
-fn check_unfinished(walker: &Walker, bytes: &[u8], start: Lsn) -> Result<(), Fault> {
+fn check_unfinished(walker: &Walker, last_page: &[u8], end: Lsn) -> Result<(), Fault> {
     let (Some(Unfinished { lsn: Some(lsn), .. }), Some(header)) =
         (walker.unfinished(), walker.unfinished_header())
     else {
         return Ok(());
     };
     let Format { version, page_size, .. } = walker.format();
-    let offset = usize::try_from(lsn.bytes_since(start)).unwrap_or(bytes.len());
-    let Some(record) = bytes.get(offset..).filter(|rest| rest.len() < page_size) else { return Ok(()) };
+    let length = usize::try_from(end.bytes_since(lsn)).unwrap_or(usize::MAX);
+    if length >= page_size {
+        return Ok(());
+    }
+    let Some(record) = last_page.len().checked_sub(length).and_then(|offset| last_page.get(offset..)) else {
+        return Ok(());
+    };
     let Some((head, body)) = record.split_first_chunk::<RECORD_HEADER_LENGTH>() else { return Ok(()) };
     let is_right = |length: usize| {
         let (Some(body), Ok(total)) = (body.get(..length), u32::try_from(RECORD_HEADER_LENGTH + length))
@@ -233,13 +355,9 @@ fn check_reaches_timeline(name: SegmentName, walker: &Walker, summary: &Summary)
 }
 
 /// The fault itself, or that the WAL ends there if nothing but zeros follows.
-fn or_end_of_wal((lsn, reason): Fault, start: Lsn, bytes: &[u8], needed: Lsn) -> Fault {
+fn or_end_of_wal((lsn, reason): Fault, zeros_from: Lsn, needed: Lsn) -> Fault {
     let missing = needed.bytes_since(lsn);
-    let rest = usize::try_from(lsn.bytes_since(start)).ok().and_then(|offset| bytes.get(offset..));
-    match rest {
-        Some(rest) if missing > 0 && rest.iter().all(|byte| *byte == 0) => (lsn, Reason::Ends { missing }),
-        _ => (lsn, reason),
-    }
+    if missing > 0 && zeros_from <= lsn { (lsn, Reason::Ends { missing }) } else { (lsn, reason) }
 }
 
 #[cfg(test)]

@@ -577,3 +577,40 @@ fn r07_the_first_page_alone_tells_which_segment_it_is() {
     assert!(check_first_page(wal.name(), SegmentSize::DEFAULT, None, &wal.bytes[..64]).is_err());
     assert!(check_first_page(wal.name(), mib(), None, &wal.bytes[..39]).is_err());
 }
+
+#[test]
+fn r04_in_pieces_it_is_the_same_segment() {
+    let complete = switched();
+    let mut unfinished = Wal::new();
+    unfinished.filler(mib().bytes() as usize * 3 / 4);
+    unfinished.filler(mib().bytes() as usize / 2);
+    let mut short = switched();
+    let length = short.bytes.len();
+    short.bytes[length / 3..].fill(0);
+    for (wal, bytes) in [
+        (&complete, complete.bytes.clone()),
+        (&unfinished, unfinished.bytes.clone()),
+        (&short, short.bytes.clone()),
+    ] {
+        let bytes = &bytes[..(mib().bytes() as usize).min(bytes.len())];
+        for kind in
+            [SegmentKind::Complete, SegmentKind::Partial, SegmentKind::Ended(wal.start + 3 * PAGE as u64)]
+        {
+            let whole = check_segment(wal.name(), mib(), Some(SYSTEM), bytes, Check::Full, kind);
+            for pages in [1, 3, 127, 128] {
+                let check =
+                    SegmentCheck::new(wal.name(), mib(), Some(SYSTEM), bytes.len() as u64, Check::Full, kind);
+                let in_pieces = check.and_then(|mut check| {
+                    bytes.chunks(pages * PAGE).for_each(|piece| check.push(piece));
+                    check.finish()
+                });
+                assert_eq!(in_pieces, whole, "{kind:?}, {pages} pages at a time");
+            }
+        }
+    }
+    let check =
+        SegmentCheck::new(complete.name(), mib(), None, mib().bytes(), Check::Full, SegmentKind::Complete);
+    let mut check = check.unwrap();
+    check.push(&complete.bytes[..PAGE]);
+    assert!(matches!(check.finish().unwrap_err().reason, Reason::Length { found: 8192, .. }));
+}

@@ -53,7 +53,7 @@ mod walker;
 
 pub use body::{BlockRef, RecordBody, RelationFile};
 pub use border::Joined;
-pub use check::{Check, SegmentKind, check_first_page, check_segment};
+pub use check::{Check, SegmentCheck, SegmentKind, check_first_page, check_segment};
 pub use error::Error;
 pub use file::WalFile;
 pub use history::{Ancestor, PathStretch, TimelineHistory};

@@ -1,6 +1,6 @@
 //! The fuzz targets' kept corpus, as it is and mutated, on the ordinary compiler.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the right answer")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the right answer")]
 
 #[path = "../../fuzz/bodies/wal.rs"]
 mod bodies;

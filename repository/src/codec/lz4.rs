@@ -4,6 +4,7 @@
 //! or 256 KiB for short content) so that threads can make and read them apart. Read: the same, with or without the
 //! content checksum; anything else was not written by Highwater and is refused.
 
+use std::hash::Hasher;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,8 @@ use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use twox_hash::XxHash32;
 
-use super::{BLOCK_BYTES, Encoded, Fault, LZ4_MAGIC, Sink};
+use super::content::InOrder;
+use super::{BLOCK_BYTES, Content, Encoded, Fault, LZ4_MAGIC, Sink};
 use crate::digest::{BlockDigest, BlockDigests};
 
 /// Version 01, independent blocks, content size, content checksum.
@@ -48,9 +50,9 @@ fn header_checksum(descriptor: &[u8]) -> u8 {
 }
 
 /// The end mark and the content's checksum.
-fn write_trailer(plain: &[u8]) -> [u8; 8] {
+fn trailer(checksum: u32) -> [u8; 8] {
     let mut trailer = [0; 8];
-    trailer[4..].copy_from_slice(&XxHash32::oneshot(0, plain).to_le_bytes());
+    trailer[4..].copy_from_slice(&checksum.to_le_bytes());
     trailer
 }
 
@@ -87,47 +89,67 @@ impl BlockEncoder {
     }
 }
 
-/// One frame with `plain`.
-pub(super) fn encode(plain: &[u8], threads: usize) -> io::Result<Encoded> {
-    let (code, block_bytes) = block_size(plain.len());
-    let mut digests = BlockDigests::new(plain.len() as u64, block_bytes);
-    let blocks: Vec<&[u8]> = plain.chunks(block_bytes).collect();
+/// One frame with `content`.
+pub(super) fn encode(
+    content: &(impl Content + ?Sized),
+    threads: usize,
+    watch: &mut (dyn FnMut(&[u8]) + Send),
+) -> io::Result<Encoded> {
+    let length = content.length();
+    let whole = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let (code, block_bytes) = block_size(whole);
+    let count = whole.div_ceil(block_bytes);
+    let mut digests = BlockDigests::new(length, block_bytes);
+    let mut checksum = XxHash32::with_seed(0);
+    let in_order = InOrder::new(|block: &[u8]| {
+        checksum.write(block);
+        watch(block);
+    });
     let next = AtomicUsize::new(0);
-    let work = || {
-        let mut encoder = BlockEncoder::new();
+    let work = || -> io::Result<Vec<_>> {
+        let (mut encoder, mut buffer) = (BlockEncoder::new(), Vec::new());
         let mut done = Vec::new();
-        while let Some((index, block)) = take(&next, &blocks) {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(done);
+            }
+            let start = index * block_bytes;
+            let block = content
+                .block(start as u64, block_bytes.min(whole - start), &mut buffer)
+                .inspect_err(|_| in_order.fail())?;
+            if !in_order.show(index, block) {
+                // The thread that has failed tells why.
+                return Ok(done);
+            }
             let digest = digests.digest(index, block);
             let mut piece = Vec::new();
             encoder.append(block, &mut piece);
             done.push((index, digest, Bytes::from(piece)));
         }
-        done
     };
-    let helpers = threads.min(blocks.len()).saturating_sub(1);
-    let (mut done, trailer) = thread::scope(|scope| {
+    let helpers = threads.min(count).saturating_sub(1);
+    let mut done = thread::scope(|scope| {
         let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
-        // The checksum runs over the content in order, so one thread does it alone while the others begin with the blocks.
-        let trailer = write_trailer(plain);
-        let mut done = work();
-        for helper in helpers {
-            done.extend(join(helper));
-        }
-        (done, trailer)
-    });
+        let own = work();
+        helpers.into_iter().map(join).try_fold(own?, |mut all, more| {
+            all.extend(more?);
+            Ok::<_, io::Error>(all)
+        })
+    })?;
     done.sort_unstable_by_key(|(index, ..)| *index);
 
     let mut frame = Vec::with_capacity(done.len() + 2);
-    frame.push(Bytes::copy_from_slice(&write_header(code, plain.len() as u64)));
-    if plain.is_empty() {
-        let digest = digests.digest(0, plain);
+    frame.push(Bytes::copy_from_slice(&write_header(code, length)));
+    if length == 0 {
+        let digest = digests.digest(0, &[]);
         digests.put(0, digest);
     }
     for (index, digest, piece) in done {
         digests.put(index, digest);
         frame.push(piece);
     }
-    frame.push(Bytes::copy_from_slice(&trailer));
+    frame.push(Bytes::copy_from_slice(&trailer(checksum.finish_32())));
     let digest = digests.root().ok_or_else(|| io::Error::other("a block was not digested"))?;
     Ok(Encoded { digest, frame })
 }
@@ -331,7 +353,7 @@ impl SmallEncoder {
         for block in plain.chunks(block_bytes) {
             self.0.append(block, &mut frame);
         }
-        frame.extend_from_slice(&write_trailer(plain));
+        frame.extend_from_slice(&trailer(XxHash32::oneshot(0, plain)));
         frame
     }
 }

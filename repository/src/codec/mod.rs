@@ -4,6 +4,7 @@
 //! threads can work on one; `lz4 -d` and `zstd -d` read them. Nothing here trusts a length that a frame claims: the
 //! caller says how long the content is, or how long it may be.
 
+mod content;
 mod lz4;
 mod sink;
 mod skippable;
@@ -14,6 +15,7 @@ use std::io;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use content::{Content, FileContent};
 pub use sink::{MemorySink, Sink};
 pub(crate) use sink::{Nowhere, Pieces};
 pub(crate) use skippable::{SkippableHeader, read_skippable, write_skippable};
@@ -93,11 +95,16 @@ pub(crate) struct Encoded {
     pub(crate) frame: Vec<Bytes>,
 }
 
-/// Compresses `plain` into one frame and digests it, with as many threads as `compression` says.
-pub(crate) fn encode(plain: &[u8], compression: &Compression) -> io::Result<Encoded> {
+/// Compresses `content` into one frame and digests it, with as many threads as `compression` says. Each block is read
+/// once, and shown to `watch` in order while it is at hand.
+pub(crate) fn encode(
+    content: &(impl Content + ?Sized),
+    compression: &Compression,
+    watch: &mut (dyn FnMut(&[u8]) + Send),
+) -> io::Result<Encoded> {
     match compression.codec {
-        Codec::Lz4 => lz4::encode(plain, compression.threads),
-        Codec::Zstd => zstandard::encode(plain, compression),
+        Codec::Lz4 => lz4::encode(content, compression.threads, watch),
+        Codec::Zstd => zstandard::encode(content, compression, watch),
     }
 }
 

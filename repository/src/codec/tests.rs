@@ -26,6 +26,14 @@ fn mixed(length: usize) -> Vec<u8> {
         .collect()
 }
 
+/// The frame of `plain`, which was shown block by block in order.
+fn encode_all(plain: &[u8], compression: &Compression) -> Encoded {
+    let mut shown = Vec::new();
+    let encoded = encode(plain, compression, &mut |block| shown.extend_from_slice(block)).unwrap();
+    assert!(shown == plain);
+    encoded
+}
+
 fn both() -> [Compression; 4] {
     let lz4 = Compression { codec: Codec::Lz4, level: 1, threads: 1 };
     let zstd = Compression { codec: Codec::Zstd, ..lz4 };
@@ -39,6 +47,26 @@ fn decoded(frame: &[u8], length: usize, threads: usize) -> Result<(Vec<u8>, Dige
 }
 
 #[test]
+fn a_file_is_compressed_as_what_is_in_it() {
+    let plain = mixed(5 * BLOCK_BYTES + 77);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&plain).unwrap();
+    for compression in both() {
+        let content = FileContent::new(file.try_clone().unwrap(), plain.len() as u64);
+        let encoded = encode(&content, &compression, &mut |_| {}).unwrap();
+        let expected = encode_all(&plain, &compression);
+        assert_eq!(encoded.digest, expected.digest);
+        let mut decoded = vec![0; plain.len()];
+        decode(&encoded.frame.concat(), plain.len() as u64, 2, &MemorySink::new(&mut decoded)).unwrap();
+        assert!(decoded == plain);
+        // Shorter than it was found to be.
+        let short = FileContent::new(file.try_clone().unwrap(), plain.len() as u64 + 1);
+        let error = encode(&short, &compression, &mut |_| {}).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[test]
 fn frames_hold_what_was_put_in_whatever_the_length_and_the_number_of_threads() {
     let bytes = mixed(5 * BLOCK_BYTES + 12345);
     for compression in both() {
@@ -46,7 +74,7 @@ fn frames_hold_what_was_put_in_whatever_the_length_and_the_number_of_threads() {
             [0, 1, 65536, 65537, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 4 * BLOCK_BYTES, bytes.len()]
         {
             let plain = &bytes[..length];
-            let encoded = encode(plain, &compression).unwrap();
+            let encoded = encode_all(plain, &compression);
             assert_eq!(encoded.digest, Digest::of(plain), "{length} {compression:?}");
             let frame = encoded.frame.concat();
             for threads in [1, 2, 5] {
@@ -67,7 +95,7 @@ fn frames_hold_what_was_put_in_whatever_the_length_and_the_number_of_threads() {
 fn another_implementation_reads_our_lz4_frames() {
     let plain = mixed(3 * BLOCK_BYTES + 1);
     for length in [0, 100, 200_000, plain.len()] {
-        let frame = encode(&plain[..length], &both()[1]).unwrap().frame.concat();
+        let frame = encode_all(&plain[..length], &both()[1]).frame.concat();
         let mut got = Vec::new();
         std::io::copy(&mut FrameDecoder::new(&frame[..]), &mut got).unwrap();
         assert!(got == plain[..length]);
@@ -102,7 +130,7 @@ fn the_stock_tools_read_our_frames_and_pass_over_the_skippable_one() {
         for length in [0, 1, 300_000, bytes.len()] {
             let plain = &bytes[..length];
             let mut object = write_skippable(b"{\"facts\":1}");
-            object.extend(encode(plain, &compression).unwrap().frame.concat());
+            object.extend(encode_all(plain, &compression).frame.concat());
             assert!(filtered(program, &arguments, &object) == plain, "{program} {length}");
         }
         let mut encoder = SmallEncoder::new(&compression).unwrap();
@@ -116,7 +144,7 @@ fn the_stock_tools_read_our_frames_and_pass_over_the_skippable_one() {
 fn r07_a_damaged_frame_is_never_taken_for_other_content() {
     let plain = mixed(3000);
     for compression in both() {
-        let encoded = encode(&plain, &compression).unwrap();
+        let encoded = encode_all(&plain, &compression);
         let frame = encoded.frame.concat();
         for at in 0..frame.len() {
             let mut damaged = frame.clone();
@@ -138,7 +166,7 @@ fn r07_a_damaged_frame_is_never_taken_for_other_content() {
 
 #[test]
 fn r22_a_length_that_a_header_claims_is_not_believed() {
-    let mut lz4 = encode(&[7; 100], &both()[0]).unwrap().frame.concat();
+    let mut lz4 = encode_all(&[7; 100], &both()[0]).frame.concat();
     lz4[6..14].copy_from_slice(&(1u64 << 60).to_le_bytes());
     lz4[14] = (twox_hash::XxHash32::oneshot(0, &lz4[4..14]) >> 8) as u8;
     assert!(matches!(decode_small(&lz4, 1 << 20), Err(Fault::Damaged(reason)) if reason.contains("claims")));
@@ -161,7 +189,7 @@ fn a_sink_that_fails_ends_the_work_with_its_error() {
     }
     let plain = mixed(6 * BLOCK_BYTES);
     for compression in both() {
-        let frame = encode(&plain, &compression).unwrap().frame.concat();
+        let frame = encode_all(&plain, &compression).frame.concat();
         for threads in [1, 2] {
             let fault = decode(&frame, plain.len() as u64, threads, &Full).unwrap_err();
             assert!(matches!(fault, Fault::Sink(error) if error.kind() == io::ErrorKind::StorageFull));
@@ -188,7 +216,7 @@ proptest! {
         let mut input = match kind {
             0 => LZ4_MAGIC.to_le_bytes().to_vec(),
             1 => ZSTD_MAGIC.to_le_bytes().to_vec(),
-            2 => encode(&[5; 1000], &Compression::default()).unwrap().frame.concat()[..20].to_vec(),
+            2 => encode_all(&[5; 1000], &Compression::default()).frame.concat()[..20].to_vec(),
             _ => Vec::new(),
         };
         input.extend(bytes);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
-use super::{BLOCK_BYTES, Compression, Encoded, Fault, Pieces, Sink};
+use super::{BLOCK_BYTES, Compression, Content, Encoded, Fault, Pieces, Sink};
 use crate::Digest;
 use crate::digest::BlockDigests;
 
@@ -19,23 +19,31 @@ const FLAG_CHECKSUM: u8 = 0b0000_0100;
 /// How many decompressed blocks wait for being digested and written.
 const BLOCKS_IN_FLIGHT: usize = 2;
 
-pub(super) fn encode(plain: &[u8], compression: &Compression) -> io::Result<Encoded> {
+pub(super) fn encode(
+    content: &(impl Content + ?Sized),
+    compression: &Compression,
+    watch: &mut (dyn FnMut(&[u8]) + Send),
+) -> io::Result<Encoded> {
+    let length = content.length();
     let mut encoder = zstd::Encoder::new(Pieces::default(), compression.level)?;
     encoder.include_checksum(true)?;
-    encoder.set_pledged_src_size(Some(plain.len() as u64))?;
-    if compression.threads > 1 && plain.len() > BLOCK_BYTES {
+    encoder.set_pledged_src_size(Some(length))?;
+    if compression.threads > 1 && length > BLOCK_BYTES as u64 {
         encoder.multithread(compression.threads as u32)?;
     }
-    let (digest, frame) = thread::scope(|scope| {
-        let digest = (compression.threads > 1).then(|| scope.spawn(|| Digest::of(plain)));
-        let frame = encoder.write_all(plain).and_then(|()| encoder.finish());
-        let digest = match digest {
-            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            None => Digest::of(plain),
-        };
-        (digest, frame)
-    });
-    Ok(Encoded { digest, frame: frame?.into_vec() })
+    let mut digests = BlockDigests::new(length, BLOCK_BYTES);
+    let mut buffer = Vec::new();
+    if length == 0 {
+        digests.put(0, digests.digest(0, &[]));
+    }
+    for (index, block_bytes) in block_lengths(length) {
+        let block = content.block(index as u64 * BLOCK_BYTES as u64, block_bytes, &mut buffer)?;
+        watch(block);
+        digests.put(index, digests.digest(index, block));
+        encoder.write_all(block)?;
+    }
+    let digest = digests.root().ok_or_else(|| io::Error::other("a block was not digested"))?;
+    Ok(Encoded { digest, frame: encoder.finish()?.into_vec() })
 }
 
 fn damaged(error: io::Error) -> Fault {
