@@ -3,14 +3,17 @@
 //! An object is a skippable frame with [`WalHead`] as JSON, and one frame with the file.
 
 use bytes::Bytes;
-use highwater_storage::{Body, Key, Put};
+use highwater_storage::{Body, Key, ObjectFile, Put};
 use highwater_wal::{Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
-use crate::codec::{Content, MemorySink, Nowhere, Sink, decode, encode, read_skippable, write_skippable};
+use crate::codec::{
+    Content, Fault, FileContent, MemorySink, Nowhere, Sink, SkippableHeader, decode, decode_in_place, encode,
+    read_skippable, write_skippable,
+};
 use crate::crypt::{is_encrypted, plain_of_header};
-use crate::digest::Plain;
+use crate::digest::{Digest, Plain};
 use crate::envelope::MAX_HEAD_BYTES;
 use crate::error::Different;
 use crate::facts::{PROGRAM, host_name, now};
@@ -21,6 +24,9 @@ use crate::{Error, Repository, Result, keys};
 pub const MAX_SMALL_FILE_BYTES: u64 = 8 << 20;
 /// The largest segment that PostgreSQL can have.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+
+/// What most objects' heads fit into, with the beginning of what follows.
+const USUAL_HEAD_BYTES: u64 = 4096;
 
 /// What stands in front of a file of WAL.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -223,9 +229,50 @@ impl ClusterRepository {
     /// The same, written into `sink` block by block: a file, or a buffer. What was written is good only when this has
     /// answered without an error.
     pub async fn get_wal_into(&self, file: WalFile, sink: &dyn Sink) -> Result<WalHead> {
+        if let Some(object) = self.repository().store().open(&self.section().wal(file)).await?
+            && let Some(head) = self.decode_wal_in_place(file, object, sink)?
+        {
+            return Ok(head);
+        }
         let (key, head, frame) = self.fetch_wal(file).await?;
         self.decode_wal(&key, &head, &frame, sink)?;
         Ok(head)
+    }
+
+    /// The same from an object that can be read block by block where it lies, so that not all of it has to be copied into
+    /// memory first. `None` where it cannot: encrypted, or of the other codec.
+    fn decode_wal_in_place(
+        &self,
+        file: WalFile,
+        object: ObjectFile,
+        sink: &dyn Sink,
+    ) -> Result<Option<WalHead>> {
+        let key = self.section().wal(file);
+        let failed = |error| Error::Store(object.failed(error));
+        if object.size() > max_object_bytes(file) {
+            return Ok(None);
+        }
+        let content = FileContent::new(object.file().try_clone().map_err(failed)?, object.size());
+        let mut buffer = Vec::new();
+        let length = object.size().min(USUAL_HEAD_BYTES) as usize;
+        let beginning = content.block(0, length, &mut buffer).map_err(failed)?;
+        if is_encrypted(beginning) {
+            return Ok(None);
+        }
+        let damaged = |fault: Fault| fault.of(&key);
+        let head_bytes = SkippableHeader::read(beginning, MAX_HEAD_BYTES).map_err(damaged)?.frame_bytes();
+        let length = object.size().min(head_bytes as u64) as usize;
+        let head = content.block(0, length, &mut buffer).map_err(failed)?;
+        let (json, _) = read_skippable(head, MAX_HEAD_BYTES).map_err(damaged)?;
+        let head = parse_head(&key, json)?;
+        let frame = content.behind(head_bytes as u64);
+        let threads = self.repository().compression().threads;
+        match decode_in_place(&frame, head.plain.length, threads, sink) {
+            Ok(None) => Ok(None),
+            Ok(Some(digest)) => has_digest(&key, &head, digest).map(|()| Some(head)),
+            Err(Fault::Read(error)) => Err(failed(error)),
+            Err(fault) => Err(damaged(fault)),
+        }
     }
 
     async fn fetch_wal(&self, file: WalFile) -> Result<(Key, WalHead, Bytes)> {
@@ -241,13 +288,7 @@ impl ClusterRepository {
     fn decode_wal(&self, key: &Key, head: &WalHead, frame: &[u8], sink: &dyn Sink) -> Result<()> {
         let threads = self.repository().compression().threads;
         let digest = decode(frame, head.plain.length, threads, sink).map_err(|fault| fault.of(key))?;
-        if digest != head.plain.digest {
-            return Err(Error::damaged(
-                key,
-                format!("its content has digest {digest}, not {}", head.plain.digest),
-            ));
-        }
-        Ok(())
+        has_digest(key, head, digest)
     }
 
     /// What stands in front of a file of WAL, by a ranged read.
@@ -325,6 +366,13 @@ fn parse_head(key: &Key, json: &[u8]) -> Result<WalHead> {
         return Err(Error::damaged(key, "its head names two digests"));
     }
     Ok(head)
+}
+
+fn has_digest(key: &Key, head: &WalHead, found: Digest) -> Result<()> {
+    if found == head.plain.digest {
+        return Ok(());
+    }
+    Err(Error::damaged(key, format!("its content has digest {found}, not {}", head.plain.digest)))
 }
 
 /// Whether a file of this kind can have this length and summary.

@@ -56,6 +56,7 @@ pub use body::Body;
 pub use config::{Credentials, Secret, StoreConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use key::Key;
+pub use local::ObjectFile;
 pub use open::{create, open};
 pub use prove::prove_conditional_put;
 pub use store::{Entry, Listing, MAX_OBJECT_BYTES, PAGE_LENGTH, Put, Store};

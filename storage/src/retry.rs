@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::config::StoreConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::local::ObjectFile;
 use crate::store::{Listing, Put, Store};
 
 /// Longest pause before the second try; each further one may be twice as long.
@@ -123,6 +124,10 @@ impl Store for Retry {
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
         let bytes = range.end.saturating_sub(range.start).min(UNKNOWN_SIZE_BYTES);
         self.repeat("get", key.as_str(), bytes, || self.inner.get_range(key, range.clone())).await
+    }
+
+    async fn open(&self, key: &Key) -> Result<Option<ObjectFile>> {
+        self.repeat("get", key.as_str(), 0, || self.inner.open(key)).await
     }
 
     async fn size(&self, key: &Key) -> Result<u64> {

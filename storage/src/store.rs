@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::body::Body;
 use crate::error::Result;
 use crate::key::Key;
+use crate::local::ObjectFile;
 
 /// The most entries and folders in one page of a listing.
 pub const PAGE_LENGTH: usize = 1000;
@@ -87,6 +88,12 @@ pub trait Store: Debug + Send + Sync {
     /// A range that is empty or does not begin inside the object is an error of kind
     /// [`Invalid`](crate::ErrorKind::Invalid).
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes>;
+
+    /// The object as an open file, where this store keeps objects as files: to be read at several places at once, and
+    /// without memory for all of it. `None` where it does not.
+    async fn open(&self, _: &Key) -> Result<Option<ObjectFile>> {
+        Ok(None)
+    }
 
     /// The object's length in bytes.
     async fn size(&self, key: &Key) -> Result<u64>;

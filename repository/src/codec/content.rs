@@ -28,17 +28,24 @@ impl Content for [u8] {
     }
 }
 
-/// The beginning of a file, as long as it was found to be.
+/// What is in a file, as long as it was found to be, or a part of it.
 #[derive(Debug)]
 pub struct FileContent {
     file: File,
+    start: u64,
     length: u64,
 }
 
 impl FileContent {
     /// The first `length` bytes of `file`.
     pub fn new(file: File, length: u64) -> FileContent {
-        FileContent { file, length }
+        FileContent { file, start: 0, length }
+    }
+
+    /// What lies behind its first `bytes` bytes.
+    pub(crate) fn behind(self, bytes: u64) -> FileContent {
+        let skipped = bytes.min(self.length);
+        FileContent { file: self.file, start: self.start + skipped, length: self.length - skipped }
     }
 
     /// The file.
@@ -56,7 +63,7 @@ impl Content for FileContent {
         if buffer.len() < length {
             buffer.resize(length, 0);
         }
-        self.file.read_exact_at(&mut buffer[..length], offset)?;
+        self.file.read_exact_at(&mut buffer[..length], self.start + offset)?;
         Ok(&buffer[..length])
     }
 }

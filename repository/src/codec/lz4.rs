@@ -164,25 +164,47 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// A frame taken apart.
-struct Frame<'a> {
+/// Where the parts of a frame are.
+struct Frame {
     block_bytes: usize,
     length: u64,
-    blocks: Vec<Block<'a>>,
+    blocks: Vec<Block>,
     checksum: Option<u32>,
 }
 
-struct Block<'a> {
-    stored: &'a [u8],
+/// Where a block is stored.
+struct Block {
+    offset: u64,
+    stored_bytes: usize,
     is_compressed: bool,
 }
 
-impl<'a> Frame<'a> {
+/// Reads a frame from its beginning on.
+struct Reader<'a, C: ?Sized> {
+    frame: &'a C,
+    at: u64,
+}
+
+impl<C: Content + ?Sized> Reader<'_, C> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let offset = self.at;
+        self.skip(N, "the LZ4 frame ends too early")?;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.frame.block(offset, N, &mut Vec::new()).map_err(Fault::Read)?);
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, length: usize, otherwise: &str) -> Result<(), Fault> {
+        self.at += length as u64;
+        if self.at > self.frame.length() { Err(Fault::damaged(otherwise)) } else { Ok(()) }
+    }
+}
+
+impl Frame {
     /// Takes apart a frame whose content is at most `limit` bytes long and behind which nothing follows.
-    fn parse(frame: &'a [u8], limit: u64) -> Result<Frame<'a>, Fault> {
-        let Some((header, mut rest)) = frame.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(Fault::damaged("the LZ4 frame ends within its header"));
-        };
+    fn parse(frame: &(impl Content + ?Sized), limit: u64) -> Result<Frame, Fault> {
+        let mut reader = Reader { frame, at: 0 };
+        let header: [u8; HEADER_BYTES] = reader.take()?;
         let flags = header[4];
         if header[14] != header_checksum(&header[4..14]) {
             return Err(Fault::damaged("the LZ4 frame's header has a wrong checksum"));
@@ -209,15 +231,16 @@ impl<'a> Frame<'a> {
         let mut blocks =
             Vec::with_capacity(usize::try_from(count).map_err(|_| Fault::damaged("it is too long"))?);
         for _ in 0..count {
-            let (block, tail) = Block::split(rest, block_bytes)?;
-            blocks.push(block);
-            rest = tail;
+            blocks.push(Block::read(&mut reader, block_bytes)?);
         }
-        let checksum = match (rest, flags & FLAG_CONTENT_CHECKSUM != 0) {
-            (&[0, 0, 0, 0], false) => None,
-            (&[0, 0, 0, 0, a, b, c, d], true) => Some(u32::from_le_bytes([a, b, c, d])),
-            _ => return Err(Fault::damaged("the LZ4 frame does not end where its content does")),
+        let end = u32::from_le_bytes(reader.take()?);
+        let checksum = match flags & FLAG_CONTENT_CHECKSUM {
+            0 => None,
+            _ => Some(u32::from_le_bytes(reader.take()?)),
         };
+        if end != 0 || reader.at != frame.length() {
+            return Err(Fault::damaged("the LZ4 frame does not end where its content does"));
+        }
         Ok(Frame { block_bytes, length, blocks, checksum })
     }
 
@@ -228,29 +251,34 @@ impl<'a> Frame<'a> {
     }
 }
 
-impl<'a> Block<'a> {
-    fn split(bytes: &'a [u8], block_bytes: usize) -> Result<(Block<'a>, &'a [u8]), Fault> {
-        let short = || Fault::damaged("the LZ4 frame ends within a block");
-        let (length, rest) = bytes.split_first_chunk().ok_or_else(short)?;
-        let length = u32::from_le_bytes(*length);
+impl Block {
+    fn read(reader: &mut Reader<'_, impl Content + ?Sized>, block_bytes: usize) -> Result<Block, Fault> {
+        let length = u32::from_le_bytes(reader.take()?);
         let stored_bytes = (length & !UNCOMPRESSED) as usize;
         if stored_bytes == 0 || stored_bytes > block_bytes {
             return Err(Fault::damaged("an LZ4 block has an impossible length"));
         }
-        let (stored, rest) = rest.split_at_checked(stored_bytes).ok_or_else(short)?;
-        Ok((Block { stored, is_compressed: length & UNCOMPRESSED == 0 }, rest))
+        let offset = reader.at;
+        reader.skip(stored_bytes, "the LZ4 frame ends within a block")?;
+        Ok(Block { offset, stored_bytes, is_compressed: length & UNCOMPRESSED == 0 })
     }
 
-    /// Fills `plain`, exactly.
-    fn decode(&self, plain: &mut [u8]) -> Result<(), Fault> {
+    /// Fills `plain`, exactly, from the block of `frame`. `buffer` is for what has to be read.
+    fn decode(
+        &self,
+        frame: &(impl Content + ?Sized),
+        buffer: &mut Vec<u8>,
+        plain: &mut [u8],
+    ) -> Result<(), Fault> {
+        let stored = frame.block(self.offset, self.stored_bytes, buffer).map_err(Fault::Read)?;
         let length = if self.is_compressed {
-            decompress_into(self.stored, plain)
+            decompress_into(stored, plain)
                 .map_err(|error| Fault::Damaged(format!("an LZ4 block is damaged: {error}")))?
-        } else if self.stored.len() == plain.len() {
-            plain.copy_from_slice(self.stored);
+        } else if stored.len() == plain.len() {
+            plain.copy_from_slice(stored);
             plain.len()
         } else {
-            self.stored.len()
+            stored.len()
         };
         if length != plain.len() {
             return Err(Fault::Damaged(format!("an LZ4 block holds {length} bytes, not {}", plain.len())));
@@ -260,12 +288,12 @@ impl<'a> Block<'a> {
 }
 
 pub(super) fn decode(
-    frame: &[u8],
+    content: &(impl Content + ?Sized),
     length: u64,
     threads: usize,
     sink: &dyn Sink,
 ) -> Result<crate::Digest, Fault> {
-    let frame = Frame::parse(frame, length)?;
+    let frame = Frame::parse(content, length)?;
     if frame.length != length {
         return Err(Fault::Damaged(format!("its content claims {} bytes, not {length}", frame.length)));
     }
@@ -274,10 +302,11 @@ pub(super) fn decode(
     let failed: Mutex<Option<Fault>> = Mutex::new(None);
     let work = || {
         let mut plain = vec![0; frame.block_bytes.min(length as usize)];
+        let mut buffer = Vec::new();
         let mut done: Vec<(usize, BlockDigest)> = Vec::new();
         while let Some((index, block)) = take(&next, &frame.blocks) {
             let plain = &mut plain[..frame.plain_bytes(index)];
-            let written = block.decode(plain).and_then(|()| {
+            let written = block.decode(content, &mut buffer, plain).and_then(|()| {
                 sink.write_at(index as u64 * frame.block_bytes as u64, plain).map_err(Fault::Sink)
             });
             if let Err(fault) = written {
@@ -312,12 +341,12 @@ pub(super) fn decode(
 }
 
 pub(super) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
-    let frame = Frame::parse(frame, limit as u64)?;
-    let mut plain = vec![0; frame.length as usize];
-    for (block, plain) in frame.blocks.iter().zip(plain.chunks_mut(frame.block_bytes)) {
-        block.decode(plain)?;
+    let parts = Frame::parse(frame, limit as u64)?;
+    let mut plain = vec![0; parts.length as usize];
+    for (block, plain) in parts.blocks.iter().zip(plain.chunks_mut(parts.block_bytes)) {
+        block.decode(frame, &mut Vec::new(), plain)?;
     }
-    match frame.checksum {
+    match parts.checksum {
         Some(checksum) if checksum == XxHash32::oneshot(0, &plain) => Ok(plain),
         Some(_) => Err(Fault::damaged("the LZ4 frame's content has a wrong checksum")),
         None => Err(Fault::damaged("the LZ4 frame has no content checksum")),
@@ -325,15 +354,15 @@ pub(super) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault>
 }
 
 pub(super) fn decode_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault> {
-    let frame = Frame::parse(frame, plain.len() as u64)?;
-    if frame.length != plain.len() as u64 {
-        return Err(Fault::Damaged(format!("an extent holds {} bytes, not {}", frame.length, plain.len())));
+    let parts = Frame::parse(frame, plain.len() as u64)?;
+    if parts.length != plain.len() as u64 {
+        return Err(Fault::Damaged(format!("an extent holds {} bytes, not {}", parts.length, plain.len())));
     }
-    frame
+    parts
         .blocks
         .iter()
-        .zip(plain.chunks_mut(frame.block_bytes))
-        .try_for_each(|(block, plain)| block.decode(plain))
+        .zip(plain.chunks_mut(parts.block_bytes))
+        .try_for_each(|(block, plain)| block.decode(frame, &mut Vec::new(), plain))
 }
 
 /// Compresses short content without starting threads.

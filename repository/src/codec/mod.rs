@@ -72,6 +72,8 @@ pub(crate) enum Fault {
     Damaged(String),
     /// The sink refused the bytes.
     Sink(std::io::Error),
+    /// The frame could not be read.
+    Read(std::io::Error),
 }
 
 impl Fault {
@@ -84,6 +86,7 @@ impl Fault {
         match self {
             Fault::Damaged(reason) => crate::Error::damaged(key, reason),
             Fault::Sink(error) => crate::Error::Sink(error),
+            Fault::Read(error) => crate::Error::Codec(error),
         }
     }
 }
@@ -125,6 +128,21 @@ pub(crate) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault>
         LZ4_MAGIC => lz4::decode_small(frame, limit),
         ZSTD_MAGIC => zstandard::decode_small(frame, limit),
         other => Err(unknown(other)),
+    }
+}
+
+/// [`decode`] of a frame that is read where it lies, block by block. `None` for a codec that reads it in order.
+pub(crate) fn decode_in_place(
+    frame: &FileContent,
+    length: u64,
+    threads: usize,
+    sink: &dyn Sink,
+) -> Result<Option<Digest>, Fault> {
+    let mut beginning = Vec::new();
+    let beginning = frame.block(0, frame.length().min(4) as usize, &mut beginning).map_err(Fault::Read)?;
+    match magic(beginning)? {
+        LZ4_MAGIC => lz4::decode(frame, length, threads, sink).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -15,6 +15,8 @@ mod list;
 mod put;
 mod read;
 
+pub use read::ObjectFile;
+
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -125,11 +127,11 @@ impl Store for LocalStore {
 
     async fn get(&self, key: &Key) -> Result<Bytes> {
         let object = self.root.open(key)?;
-        if object.size > MAX_OBJECT_BYTES {
-            return Err(Error::too_large("get", key.as_str(), object.size));
+        if object.size() > MAX_OBJECT_BYTES {
+            return Err(Error::too_large("get", key.as_str(), object.size()));
         }
-        let range = 0..object.size;
-        if object.size <= SHORT_READ_BYTES {
+        let range = 0..object.size();
+        if object.size() <= SHORT_READ_BYTES {
             return object.read(range);
         }
         self.blocking(move |_| object.read(range)).await
@@ -142,6 +144,10 @@ impl Store for LocalStore {
             return object.read(range);
         }
         self.blocking(move |_| object.read(range)).await
+    }
+
+    async fn open(&self, key: &Key) -> Result<Option<ObjectFile>> {
+        self.root.open(key).map(Some)
     }
 
     async fn size(&self, key: &Key) -> Result<u64> {

@@ -13,20 +13,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
 /// An object opened for reading. Objects never change, so its size is fixed.
-pub(super) struct Object {
+#[derive(Debug)]
+pub struct ObjectFile {
     key: Key,
     path: PathBuf,
     file: File,
-    pub(super) size: u64,
+    size: u64,
 }
 
 impl Root {
-    pub(super) fn open(&self, key: &Key) -> Result<Object> {
+    pub(super) fn open(&self, key: &Key) -> Result<ObjectFile> {
         let path = self.file(key);
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
         let (found, file) = opened.map_err(|error| self.judge("get", key, error))?;
         self.check_is_file("get", key, &found)?;
-        Ok(Object { key: key.clone(), path, file, size: found.len() })
+        Ok(ObjectFile { key: key.clone(), path, file, size: found.len() })
     }
 
     pub(super) fn size(&self, key: &Key) -> Result<u64> {
@@ -63,7 +64,25 @@ impl Root {
     }
 }
 
-impl Object {
+impl ObjectFile {
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The error for a failed reading of the file.
+    pub fn failed(&self, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.shortened(self.size),
+            _ => failure::from_io("get", self.key.as_str(), &self.path, error),
+        }
+    }
+
     /// The part of `range` that lies in the object.
     pub(super) fn cut(&self, range: Range<u64>) -> Result<Range<u64>> {
         if range.start >= self.size || range.is_empty() {
