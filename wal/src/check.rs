@@ -363,3 +363,7 @@ fn or_end_of_wal((lsn, reason): Fault, zeros_from: Lsn, needed: Lsn) -> Fault {
 #[cfg(test)]
 #[path = "check_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "check_end_tests.rs"]
+mod end_tests;
