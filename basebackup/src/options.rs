@@ -33,7 +33,7 @@ pub struct Options {
     /// How large packs get, and how many are on their way at a time.
     pub packs: PackLimits,
     /// Where temporary files go: the server's manifest (about 150 bytes a file), the list of files received (60), and the index over the
-    /// parent's manifest (72 bytes for each 128 KiB).
+    /// parent's manifest (72 bytes for each 32 KiB).
     pub scratch: PathBuf,
 }
 

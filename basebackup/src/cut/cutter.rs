@@ -13,16 +13,12 @@ use crate::parent::ParentFile;
 use crate::{Error, Result};
 
 /// Files that are not paged and have at most so many bytes are one extent.
-const WHOLE_BYTES: usize = RELATION_EXTENT_BYTES;
+const WHOLE_BYTES: usize = 128 << 10;
 /// Files above this size get longer extents: all extents of one file are held until its entry is written, and with these a
 /// file of a terabyte takes 70 MB. PostgreSQL's own files have at most 1 GiB unless it is built otherwise.
 const HUGE_BYTES: u64 = 8 << 30;
 
-const CHUNKS: ChunkSizes = ChunkSizes {
-    min: RELATION_EXTENT_BYTES / 4,
-    average: RELATION_EXTENT_BYTES,
-    max: RELATION_EXTENT_BYTES * 4,
-};
+const CHUNKS: ChunkSizes = ChunkSizes { min: WHOLE_BYTES / 4, average: WHOLE_BYTES, max: WHOLE_BYTES * 4 };
 const HUGE_CHUNKS: ChunkSizes =
     ChunkSizes { min: MAX_EXTENT_BYTES / 4, average: MAX_EXTENT_BYTES / 2, max: MAX_EXTENT_BYTES };
 

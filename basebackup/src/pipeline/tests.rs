@@ -236,7 +236,7 @@ async fn extents_that_have_not_changed_are_taken_over() {
     files.remove("base/1/PG_VERSION");
     files.insert("base/1/2".to_owned(), noise(8192, 9));
     let (reused, stored) = place.back_up("third", events(&files, &files), false).await.unwrap();
-    assert!(stored < 131_072 + (512 << 10) + 20_000 && reused > 1_000_000, "{reused} {stored}");
+    assert!(stored < 32_768 + (512 << 10) + 20_000 && reused > 1_000_000, "{reused} {stored}");
     assert_eq!(place.read_back("third").await.unwrap(), files);
 
     let (reused, stored) = place.back_up("full", events(&files, &files), true).await.unwrap();

@@ -16,8 +16,9 @@ pub use writer::{PackLimits, PackTotals, PackWriter};
 /// The longest extent in bytes.
 pub const MAX_EXTENT_BYTES: usize = crate::codec::BLOCK_BYTES;
 
-/// The extent of a relation file in bytes: 16 of PostgreSQL's pages.
-pub const RELATION_EXTENT_BYTES: usize = 128 << 10;
+/// The extent of a relation file in bytes: four of PostgreSQL's pages. What other sizes would cost is measured in
+/// docs/FORMAT.md.
+pub const RELATION_EXTENT_BYTES: usize = 32 << 10;
 
 /// The most stored bytes that one extent can take: content that does not compress grows a little.
 pub(crate) const MAX_STORED_EXTENT_BYTES: usize = MAX_EXTENT_BYTES + (64 << 10);

@@ -59,16 +59,16 @@ fn lengths(extents: &[Vec<u8>]) -> Vec<usize> {
 fn paged_files_are_cut_at_fixed_places_and_small_ones_are_one_extent() {
     const PAGE: usize = 8192;
     let files = [
-        ("base/1/1255", content(33 * PAGE, 1)),
+        ("base/1/1255", content(9 * PAGE, 1)),
         ("base/1/1255_fsm", content(3 * PAGE, 2)),
         ("base/1/PG_VERSION", b"15\n".to_vec()),
         ("base/1/empty", Vec::new()),
         ("postgresql.conf", content(29_000, 3)),
-        ("pg_xact/0000", content(256 << 10, 4)),
+        ("pg_xact/0000", content(64 << 10, 4)),
     ];
     let (extents, batches) = cut(&files, 10_000);
     let expected =
-        [&[16 * PAGE, 16 * PAGE, PAGE][..], &[3 * PAGE], &[3], &[], &[29_000], &[128 << 10, 128 << 10]];
+        [&[4 * PAGE, 4 * PAGE, PAGE][..], &[3 * PAGE], &[3], &[], &[29_000], &[32 << 10, 32 << 10]];
     assert_eq!(extents.iter().map(|extents| lengths(extents)).collect::<Vec<_>>(), expected);
     assert_eq!(batches, 1);
 }
