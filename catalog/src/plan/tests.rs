@@ -76,6 +76,8 @@ prop_compose! {
         fork_at in any::<prop::sample::Index>(),
         spans in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..4, any::<bool>(), 0_i64..60), 1..4),
         missing in prop::collection::vec(any::<prop::sample::Index>(), 0..2),
+        // The promoted server is lost before any of its segments is archived.
+        second_lost in prop::bool::weighted(0.15),
         // Most clocks only ever go forward.
         monotone in prop::bool::weighted(0.7),
     ) -> World {
@@ -125,6 +127,9 @@ prop_compose! {
         let mut world = World { records, fork, backups, missing: Vec::new(), monotone };
         let all = world.segments();
         world.missing = missing.iter().map(|index| all[index.index(all.len())]).collect();
+        if second_lost {
+            world.missing.extend(all.iter().filter(|segment| segment.timeline == tli(2)));
+        }
         world
     }
 }
