@@ -1,6 +1,6 @@
 //! What the repository holds of one cluster, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_wal::{Lsn, SegmentName, SegmentSize, SystemId, TimelineHistory, TimelineId, Timestamp};
 use serde::Serialize;
@@ -41,6 +41,15 @@ pub struct Unfinished {
     pub host: String,
 }
 
+/// A backup whose manifest cannot be read: nothing can be restored from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedBackup {
+    /// Its name in the repository.
+    pub label: String,
+    /// The object, and what is wrong with it.
+    pub reason: String,
+}
+
 /// Everything the repository holds of one system identifier of a cluster.
 #[derive(Debug, Clone)]
 pub struct Inventory {
@@ -54,8 +63,14 @@ pub struct Inventory {
     pub backups: Vec<Backup>,
     /// Backups without a manifest.
     pub unfinished: Vec<Unfinished>,
+    /// Backups that cannot be used.
+    pub damaged_backups: Vec<DamagedBackup>,
+    /// Other system identifiers of the same cluster name that have backups.
+    pub other_systems: Vec<SystemId>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
+    damaged_histories: BTreeMap<TimelineId, String>,
     segments: BTreeMap<TimelineId, SegmentSet>,
+    partials: BTreeSet<SegmentName>,
 }
 
 impl Inventory {
@@ -67,14 +82,35 @@ impl Inventory {
             segment_size,
             backups: Vec::new(),
             unfinished: Vec::new(),
+            damaged_backups: Vec::new(),
+            other_systems: Vec::new(),
             histories: BTreeMap::new(),
+            damaged_histories: BTreeMap::new(),
             segments: BTreeMap::new(),
+            partials: BTreeSet::new(),
         }
     }
 
     /// Adds an archived segment.
     pub fn add_segment(&mut self, name: SegmentName) {
         self.segments.entry(name.timeline).or_default().insert(name.number(self.segment_size));
+    }
+
+    /// Takes a segment out that cannot be read: to recovery it is a hole.
+    pub fn remove_segment(&mut self, name: SegmentName) {
+        if let Some(set) = self.segments.get_mut(&name.timeline) {
+            set.remove(name.number(self.segment_size));
+        }
+    }
+
+    /// Adds an archived `.partial` file: the last segment of a timeline, as far as it was written when a standby was promoted.
+    pub fn add_partial(&mut self, name: SegmentName) {
+        self.partials.insert(name);
+    }
+
+    /// Adds a timeline history that is archived and cannot be read, with the reason.
+    pub fn add_damaged_history(&mut self, timeline: TimelineId, reason: String) {
+        self.damaged_histories.insert(timeline, reason);
     }
 
     /// Adds an archived timeline history.
@@ -106,9 +142,63 @@ impl Inventory {
         self.histories.get(&timeline)
     }
 
+    /// What is wrong with the archived history of a timeline.
+    pub fn damaged_history(&self, timeline: TimelineId) -> Option<&str> {
+        self.damaged_histories.get(&timeline).map(String::as_str)
+    }
+
+    /// The archived `.partial` files of a segment number, of any timeline.
+    pub fn partials_of(&self, number: u64) -> impl Iterator<Item = SegmentName> {
+        self.partials.iter().copied().filter(move |name| name.number(self.segment_size) == number)
+    }
+
+    /// What is damaged, and what cannot be used for want of something else. Sentences that name the object.
+    pub fn troubles(&self) -> Vec<String> {
+        let backups = self.damaged_backups.iter();
+        let backups = backups
+            .map(|backup| format!("backup {} is damaged and is left out: {}", backup.label, backup.reason));
+        let histories = self.damaged_histories.iter().map(|(timeline, reason)| {
+            format!(
+                "{} is damaged, so nobody can say where timeline {timeline} forked off: {reason}",
+                timeline.history_name()
+            )
+        });
+        let without = self.segments.iter().filter(|(timeline, _)| {
+            self.path(**timeline).is_none() && self.damaged_history(**timeline).is_none()
+        });
+        let without = without.map(|(timeline, set)| {
+            format!(
+                "{} is not in the archive, so nobody can say where timeline {timeline} forked off, of which {} segments \
+                 are there: archive it from pg_wal of a server that has it",
+                timeline.history_name(),
+                set.count()
+            )
+        });
+        backups.chain(histories).chain(without).collect()
+    }
+
+    /// What else lies in the repository under this cluster's name.
+    pub fn remarks(&self) -> Vec<String> {
+        let remark = |id: &SystemId| {
+            format!(
+                "there are also backups of {} under system identifier {id}; --system-id {id} has them",
+                self.cluster
+            )
+        };
+        self.other_systems.iter().map(remark).collect()
+    }
+
+    /// [`Inventory::troubles`] and [`Inventory::remarks`].
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.troubles();
+        notes.extend(self.remarks());
+        notes
+    }
+
     /// Every timeline that anything is known of, in the order of their numbers.
     pub fn timelines(&self) -> Vec<TimelineId> {
-        let mut all: Vec<TimelineId> = self.segments.keys().chain(self.histories.keys()).copied().collect();
+        let named = self.segments.keys().chain(self.histories.keys()).chain(self.damaged_histories.keys());
+        let mut all: Vec<TimelineId> = named.copied().collect();
         all.extend(self.histories.values().flat_map(|history| history.ancestors.iter().map(|a| a.timeline)));
         all.extend(self.backups.iter().map(|backup| backup.timeline));
         all.sort_unstable();

@@ -37,13 +37,13 @@ mod unreachable;
 mod window;
 
 pub use facts::{Crossing, Decoded, Joint, Known, Need, RestorePoint, SegmentFacts, Transaction};
-pub use inventory::{Backup, Inventory, Unfinished};
+pub use inventory::{Backup, DamagedBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
 pub use load::{Catalog, PlanError, newest_system};
 pub use path::{Leg, Path};
 pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
 pub use segments::SegmentSet;
 pub use target::{Request, Target};
-pub use time_text::{TimeError, parse_time};
-pub use unreachable::{Hole, Reach, Unreachable};
-pub use window::{Branch, Broken, Fork, Window, windows};
+pub use time_text::{ParsedTime, TimeError, parse_time};
+pub use unreachable::{Hole, OnTimeline, Reach, Unreachable, Unreached};
+pub use window::{Branch, Broken, Fork, LeftOut, Window, windows};

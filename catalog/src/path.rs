@@ -53,6 +53,22 @@ impl Path {
         self.legs.iter().find(|leg| leg.timeline == timeline)
     }
 
+    /// Where another path parts from this one: both have the same WAL before that position, and not from there on.
+    pub fn parts_from(&self, other: &Path) -> Lsn {
+        let mut at = Lsn::INVALID;
+        for (mine, theirs) in self.legs.iter().zip(&other.legs) {
+            if mine.timeline != theirs.timeline {
+                break;
+            }
+            let end = |leg: &Leg| leg.end.unwrap_or(Lsn(u64::MAX));
+            at = end(mine).min(end(theirs));
+            if mine.end != theirs.end {
+                break;
+            }
+        }
+        at
+    }
+
     /// Whether the path holds what was written on `timeline` up to `lsn`.
     pub fn covers(&self, timeline: TimelineId, lsn: Lsn) -> bool {
         self.leg(timeline).is_some_and(|leg| leg.end.is_none_or(|end| lsn <= end))
@@ -188,6 +204,30 @@ mod tests {
         let path = Path::from_history(&history);
         assert_eq!(path.segment(5, SIZE).timeline, tli(3));
         assert_eq!(path.run_from(&inventory(&[(1, 1..=4), (3, 5..=6)]), 1), Some(6));
+    }
+
+    #[test]
+    fn paths_part_where_the_first_of_them_leaves_the_common_timeline() {
+        let to = |timeline, ancestors: &[(u32, u64)]| {
+            let ancestors = ancestors.iter().map(|(timeline, lsn)| Ancestor {
+                timeline: tli(*timeline),
+                switch_point: Lsn(*lsn),
+                reason: String::new(),
+            });
+            Path::from_history(&TimelineHistory { timeline: tli(timeline), ancestors: ancestors.collect() })
+        };
+        for (other, expected) in [
+            (to(1, &[]), 0x0500_1000),
+            (to(2, &[(1, 0x0500_1000)]), 0x0800_2000),
+            (to(4, &[(1, 0x0500_1000), (2, 0x0700_0000)]), 0x0700_0000),
+            (to(4, &[(1, 0x0500_1000), (2, 0x0900_0000)]), 0x0800_2000),
+            (to(4, &[(1, 0x0400_0000)]), 0x0400_0000),
+            (to(4, &[(1, 0x0500_1000), (2, 0x0800_2000), (3, 0x0900_0000)]), 0x0900_0000),
+            (to(5, &[(4, 0x0300_0000)]), 0),
+        ] {
+            assert_eq!(three().parts_from(&other), Lsn(expected), "{other:?}");
+            assert_eq!(other.parts_from(&three()), Lsn(expected), "{other:?}");
+        }
     }
 
     #[test]

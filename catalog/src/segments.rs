@@ -31,6 +31,19 @@ impl SegmentSet {
         self.runs.insert(first, last);
     }
 
+    /// Takes one segment number out.
+    pub fn remove(&mut self, number: u64) {
+        let Some(last) = self.run_at(number) else { return };
+        let run = self.runs.range(..=number).next_back().map(|(&first, _)| first);
+        let Some(first) = run.and_then(|first| self.runs.remove(&first).map(|_| first)) else { return };
+        if first < number {
+            self.runs.insert(first, number - 1);
+        }
+        if number < last {
+            self.runs.insert(number + 1, last);
+        }
+    }
+
     /// Whether this segment is there.
     pub fn contains(&self, number: u64) -> bool {
         self.run_at(number).is_some()
@@ -95,9 +108,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_plain_set(numbers in prop::collection::vec(0_u64..40, 0..60), probe in 0_u64..45) {
-            let plain: BTreeSet<u64> = numbers.iter().copied().collect();
-            let set: SegmentSet = numbers.into_iter().collect();
+        fn agrees_with_a_plain_set(
+            numbers in prop::collection::vec(0_u64..40, 0..60),
+            removed in prop::collection::vec(0_u64..40, 0..4),
+            probe in 0_u64..45,
+        ) {
+            let plain: BTreeSet<u64> = numbers.iter().copied().filter(|number| !removed.contains(number)).collect();
+            let mut set: SegmentSet = numbers.into_iter().collect();
+            for number in removed {
+                set.remove(number);
+            }
             prop_assert_eq!(set.count(), plain.len() as u64);
             prop_assert_eq!(set.contains(probe), plain.contains(&probe));
             prop_assert_eq!(set.next_from(probe), plain.range(probe..).next().copied());

@@ -13,6 +13,11 @@ pub enum TimeError {
         "\"{0}\" is not a time; hint: write it as 2026-11-20T11:16:00+01:00, as 2026-11-20 11:16:00.123456+01, or as \"10 minutes ago\""
     )]
     NotATime(String),
+    /// A time that no server's clock has shown.
+    #[error(
+        "\"{0}\" is not within the years 1 to 9999; hint: write a time near that of the commits you are after"
+    )]
+    TooFar(String),
     /// Clocks were set back in the machine's zone, so it comes twice, or set forward, so it never came.
     #[error(
         "\"{text}\" {why} in this machine's time zone; hint: write the offset behind it, as in {text}{example}"
@@ -27,7 +32,16 @@ pub enum TimeError {
     },
 }
 
-/// Reads a time: RFC 3339, or PostgreSQL's own form with up to microseconds and an offset (`2026-11-20 11:16:00.123456+01`), a
+/// A time that was understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParsedTime {
+    /// The moment, cut to the microseconds that PostgreSQL's times have.
+    pub time: Timestamp,
+    /// Whether more than that was cut off: the moment that was meant is later than `time`, and earlier than the next microsecond.
+    pub is_cut: bool,
+}
+
+/// Reads a time: RFC 3339, or PostgreSQL's own form with an offset (`2026-11-20 11:16:00.123456+01`), a
 /// date alone (its midnight), or `"10 minutes ago"`.
 ///
 /// `now` is the moment that "ago" counts from. Without an offset the machine's zone is meant: `offset_at` gives its offset
@@ -39,21 +53,33 @@ pub fn parse_time(
     text: &str,
     now: OffsetDateTime,
     offset_at: impl Fn(OffsetDateTime) -> UtcOffset,
-) -> Result<Timestamp, TimeError> {
+) -> Result<ParsedTime, TimeError> {
     let bad = || TimeError::NotATime(text.to_owned());
     let trimmed = text.trim();
     if let Some(amount) = trimmed.strip_suffix("ago") {
-        return ago(amount, now).ok_or_else(bad);
+        let moment = ago(amount, now).ok_or_else(bad)?;
+        return Ok(ParsedTime { time: near(text, moment)?, is_cut: false });
     }
     let (date, rest) = split_date(trimmed).ok_or_else(bad)?;
     let (clock, offset) = split_offset(rest);
-    let local = PrimitiveDateTime::new(date, parse_clock(clock).ok_or_else(bad)?);
-    match offset {
-        Some(offset) => {
-            let offset = parse_offset(offset).ok_or_else(bad)?;
-            Ok(Timestamp::from_datetime(local.assume_offset(offset)))
-        }
-        None => in_zone(trimmed, local, offset_at),
+    let (clock, is_cut) = parse_clock(clock).ok_or_else(bad)?;
+    let local = PrimitiveDateTime::new(date, clock);
+    let moment = match offset {
+        Some(offset) => local.assume_offset(parse_offset(offset).ok_or_else(bad)?),
+        None => in_zone(trimmed, local, offset_at)?,
+    };
+    Ok(ParsedTime { time: near(text, moment)?, is_cut })
+}
+
+/// A moment whose date can be written in every zone.
+fn near(text: &str, moment: OffsetDateTime) -> Result<Timestamp, TimeError> {
+    let too_far = || TimeError::TooFar(text.to_owned());
+    let utc = moment.checked_to_offset(UtcOffset::UTC).ok_or_else(too_far)?;
+    let is_near = |at: Option<OffsetDateTime>| at.is_some_and(|at| (1..=9999).contains(&at.year()));
+    // No zone is further from UTC than a day.
+    match is_near(utc.checked_sub(Duration::DAY)) && is_near(utc.checked_add(Duration::DAY)) {
+        true => Ok(Timestamp::from_datetime(utc)),
+        false => Err(too_far()),
     }
 }
 
@@ -62,15 +88,19 @@ fn in_zone(
     text: &str,
     local: PrimitiveDateTime,
     offset_at: impl Fn(OffsetDateTime) -> UtcOffset,
-) -> Result<Timestamp, TimeError> {
+) -> Result<OffsetDateTime, TimeError> {
+    let too_far = || TimeError::TooFar(text.to_owned());
     // No zone changes its offset twice within two days, so these are all the offsets that can be meant.
-    let near = [Duration::DAY, Duration::ZERO, -Duration::DAY].map(|far| offset_at(local.assume_utc() - far));
+    let mut near = [UtcOffset::UTC; 3];
+    for (offset, far) in near.iter_mut().zip([Duration::DAY, Duration::ZERO, -Duration::DAY]) {
+        *offset = offset_at(local.assume_utc().checked_sub(far).ok_or_else(too_far)?);
+    }
     let mut moments: Vec<OffsetDateTime> = near.iter().map(|offset| local.assume_offset(*offset)).collect();
     moments.retain(|moment| offset_at(*moment) == moment.offset());
     moments.sort();
     moments.dedup();
     let why = match moments.as_slice() {
-        [moment] => return Ok(Timestamp::from_datetime(*moment)),
+        [moment] => return Ok(*moment),
         [] => "never came",
         _ => "came twice",
     };
@@ -99,10 +129,10 @@ fn split_offset(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `HH:MM`, `HH:MM:SS` or `HH:MM:SS.ffffff`; nothing is midnight.
-fn parse_clock(text: &str) -> Option<Time> {
+/// `HH:MM`, `HH:MM:SS` or `HH:MM:SS.ffffff`; nothing is midnight. And whether more than microseconds were cut off.
+fn parse_clock(text: &str) -> Option<(Time, bool)> {
     if text.is_empty() {
-        return Some(Time::MIDNIGHT);
+        return Some((Time::MIDNIGHT, false));
     }
     let (whole, fraction) =
         text.split_once('.').map_or((text, None), |(whole, fraction)| (whole, Some(fraction)));
@@ -113,14 +143,15 @@ fn parse_clock(text: &str) -> Option<Time> {
         [hour, minute, second] => (number(hour)?, number(minute)?, number(second)?),
         _ => return None,
     };
-    let micros = match fraction {
-        None => 0,
-        Some(digits) if (1..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            format!("{digits:0<6}").parse().ok()?
-        }
+    let digits = match fraction {
+        None => "0",
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => digits,
         Some(_) => return None,
     };
-    Time::from_hms_micro(hour, minute, second, micros).ok()
+    let (micros, finer) = digits.split_at(digits.len().min(6));
+    let micros = format!("{micros:0<6}").parse().ok()?;
+    let is_cut = finer.bytes().any(|digit| digit != b'0');
+    Some((Time::from_hms_micro(hour, minute, second, micros).ok()?, is_cut))
 }
 
 /// `Z`, `UTC`, `+01`, `+0530`, `+05:30`.
@@ -146,7 +177,7 @@ fn parse_offset(text: &str) -> Option<UtcOffset> {
 }
 
 /// The amount of `"10 minutes ago"` or `"1 hour 30 minutes ago"`.
-fn ago(amount: &str, now: OffsetDateTime) -> Option<Timestamp> {
+fn ago(amount: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let words: Vec<&str> = amount.split_whitespace().collect();
     if words.is_empty() {
         return None;
@@ -166,11 +197,12 @@ fn ago(amount: &str, now: OffsetDateTime) -> Option<Timestamp> {
         };
         total = total.checked_add(one.checked_mul(number)?)?;
     }
-    now.checked_sub(total).map(Timestamp::from_datetime)
+    now.checked_sub(total)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use time::macros::{datetime, offset};
 
     use super::*;
@@ -193,6 +225,7 @@ mod tests {
             ("2026-11-20T10:16:00.123456Z", same),
             ("2026-11-20 10:16:00.123456 UTC", same),
             ("2026-11-20 11:16:00.123456", same),
+            ("2026-11-20T10:16:00.123456000Z", same),
             ("2026-11-20 04:46:00.123456-05:30", same),
             ("2026-11-20 11:16", datetime!(2026-11-20 10:16 UTC)),
             ("2026-11-20 11:16:00.5", datetime!(2026-11-20 10:16:00.5 UTC)),
@@ -201,7 +234,8 @@ mod tests {
             ("1 hour, 30 min ago", datetime!(2026-11-20 10:30 UTC)),
             ("2 days ago", datetime!(2026-11-18 12:00 UTC)),
         ] {
-            assert_eq!(parse_time(text, NOW, berlin), Ok(Timestamp::from_datetime(meant)), "{text}");
+            let time = Timestamp::from_datetime(meant);
+            assert_eq!(parse_time(text, NOW, berlin), Ok(ParsedTime { time, is_cut: false }), "{text}");
         }
     }
 
@@ -217,7 +251,6 @@ mod tests {
             "2026-13-01",
             "2026-11-20 25:00",
             "2026-11-20 11:16:00.",
-            "2026-11-20 11:16:00.1234567",
             "2026-11-20T11",
             "2026-11-20 11:16:00+1",
             "2026-11-20 11:16:00 CET",
@@ -229,6 +262,51 @@ mod tests {
             "2026-11-2é",
         ] {
             assert!(matches!(parse_time(text, NOW, berlin), Err(TimeError::NotATime(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_finer_than_microseconds_is_cut() {
+        let time = Timestamp::from_datetime(datetime!(2026-11-20 10:16:00.123456 UTC));
+        let cut = Ok(ParsedTime { time, is_cut: true });
+        assert_eq!(parse_time("2026-11-20T10:16:00.1234567Z", NOW, berlin), cut);
+        assert_eq!(parse_time("2026-11-20 11:16:00.123456999999999999999", NOW, berlin), cut);
+    }
+
+    #[test]
+    fn r22_what_is_too_far_away() {
+        for text in [
+            "9999-12-31 23:59:59",
+            "9999-12-31 23:59:59Z",
+            "9999-12-31 23:59:59-12",
+            "0000-01-01 00:00",
+            "0000-01-01 00:00+10",
+            "0001-01-01",
+            "200000 weeks ago",
+        ] {
+            assert_eq!(parse_time(text, NOW, berlin), Err(TimeError::TooFar(text.to_owned())), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn r22_no_text_makes_it_panic(
+            any in any::<String>(),
+            like in "[ +-]?[0-9]{4}-[01][0-9]-[0-3][0-9][ T]?[0-9:.]{0,20} ?(Z|[+-][0-9:]{1,8}|ago)?",
+            amounts in "([0-9]{1,12} (sec|minutes|hours|days|weeks),? ){1,3}ago",
+            edge in "(0000-01-01|0001-01-0[12]|9999-12-3[01])[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,12})?)?([+-][0-9]{2}(:?[0-9]{2})?)?",
+            far in -90_000_i32..90_000,
+        ) {
+            let offset = UtcOffset::from_whole_seconds(far).unwrap();
+            for text in [any, like, amounts, edge] {
+                if let Ok(parsed) = parse_time(&text, NOW, |_| offset) {
+                    // What was understood can be shown, in any zone.
+                    prop_assert!(parsed.time.to_datetime(offset).is_some(), "{text}");
+                    prop_assert!(!parsed.time.to_string().contains("since"), "{text}");
+                }
+            }
         }
     }
 

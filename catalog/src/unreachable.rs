@@ -3,7 +3,7 @@
 use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
 use serde::Serialize;
 
-use crate::Target;
+use crate::{DamagedBackup, Target};
 
 /// A stretch of segments that are not in the archive although later ones are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,6 +23,51 @@ impl std::fmt::Display for Hole {
             n => write!(f, "{n} segments from {} to {}", self.first, self.last),
         }
     }
+}
+
+/// A timeline that the archived WAL does not reach, although its history proves that there was WAL up to where it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unreached {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The timeline that it left.
+    pub parent: TimelineId,
+    /// Where it left it.
+    pub fork: Lsn,
+    /// The end of the unbroken WAL on the way there.
+    pub reached: Lsn,
+    /// The segment that would go on from there.
+    pub missing: SegmentName,
+    /// The parent's `.partial` file of the same segment, where that is archived.
+    pub partial: Option<SegmentName>,
+}
+
+impl std::fmt::Display for Unreached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Unreached { timeline, parent, fork, reached, missing, partial } = self;
+        write!(
+            f,
+            "timeline {timeline} left timeline {parent} at {fork}, and the WAL on the way there is archived up to {reached} only: \
+             missing is segment {missing}"
+        )?;
+        match partial {
+            Some(partial) => write!(
+                f,
+                " ({partial}.partial is there, with the WAL of timeline {} up to the fork)",
+                partial.timeline
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a timeline has of a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnTimeline {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// When the last commit by then was; `None` where there is none behind the backup.
+    pub last_commit: Option<Timestamp>,
 }
 
 /// How far one can get.
@@ -84,13 +129,48 @@ pub enum Unreachable {
     },
     /// The history file of the timeline is missing, so its origin is unknown.
     #[error(
-        "{} is not in the archive, so nobody can say where timeline {timeline} forked off; hint: \
+        "{} {}, so nobody can say where timeline {timeline} forked off; hint: \
          archive it from the pg_wal of the server that is on this timeline, or name an older timeline with --timeline",
-        .timeline.history_name()
+        .timeline.history_name(), state(.damage)
     )]
     MissingHistory {
         /// The timeline without a history.
         timeline: TimelineId,
+        /// What is wrong with the history, where it is there and damaged.
+        damage: Option<String>,
+    },
+    /// The backup that was named is damaged.
+    #[error("backup {} is damaged: {}; hint: restore from another backup (`highwater list` shows them)", .0.label, .0.reason)]
+    DamagedBackup(DamagedBackup),
+    /// The archived WAL ends before a fork on the path: there were commits up to there, and there may be more behind it.
+    #[error(
+        "{target} cannot be reached: {unreached}; hint: archive it from pg_wal of any server that has it, or ask for --timeline {} if what \
+         was written later may be left out",
+        .unreached.parent
+    )]
+    ForkUnreached {
+        /// What was asked for.
+        target: Target,
+        /// The timeline that is not reached.
+        unreached: Unreached,
+    },
+    /// Several timelines reach the time with different commits.
+    #[error("{target} is reached on several timelines that went on beside one another: {}; hint: say which is meant with {}", branches(.at), options(.at))]
+    SeveralTimelines {
+        /// What was asked for.
+        target: Target,
+        /// What each of them has, the newest first.
+        at: Vec<OnTimeline>,
+    },
+    /// The newest timeline does not reach the time, and others do.
+    #[error("{target} is not reached on timeline {timeline}, the newest, but elsewhere: {}; hint: say that it is meant with {}", branches(.others), options(.others))]
+    OnOtherTimeline {
+        /// What was asked for.
+        target: Target,
+        /// The newest timeline.
+        timeline: TimelineId,
+        /// What the others have.
+        others: Vec<OnTimeline>,
     },
     /// The target lies before the first moment that any backup can reach.
     #[error(
@@ -166,6 +246,25 @@ pub enum Unreachable {
 fn list(timelines: &[TimelineId]) -> String {
     let names: Vec<String> = timelines.iter().map(ToString::to_string).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn state(damage: &Option<String>) -> String {
+    match damage {
+        None => "is not in the archive".to_owned(),
+        Some(damage) => format!("is damaged ({damage})"),
+    }
+}
+
+fn branches(at: &[OnTimeline]) -> String {
+    let branch = |on: &OnTimeline| match on.last_commit {
+        Some(time) => format!("timeline {} (last commit by then {time})", on.timeline),
+        None => format!("timeline {} (no commit by then since its backup)", on.timeline),
+    };
+    at.iter().map(branch).collect::<Vec<String>>().join(", ")
+}
+
+fn options(at: &[OnTimeline]) -> String {
+    at.iter().map(|on| format!("--timeline {}", on.timeline)).collect::<Vec<String>>().join(" or ")
 }
 
 fn places(at: &[(Lsn, Timestamp)]) -> String {

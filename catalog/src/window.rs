@@ -4,8 +4,8 @@ use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
 use serde::Serialize;
 
 use crate::facts::{Known, Transaction};
-use crate::plan::{Unsettled, run_coverage};
-use crate::unreachable::Hole;
+use crate::plan::{Unsettled, left_out_of, run_coverage};
+use crate::unreachable::{Hole, Unreached};
 use crate::{Backup, Inventory, Path};
 
 /// An unbroken range of moments along one path of timelines.
@@ -40,6 +40,19 @@ pub struct Branch {
     pub windows: Vec<Window>,
     /// Backups on the path that cannot be made consistent, with what is missing.
     pub broken: Vec<Broken>,
+    /// The timeline on the path that the archived WAL does not reach.
+    pub unreached: Option<Unreached>,
+    /// What the path to the newest timeline leaves out of this one; `None` where that is nothing, and for the newest itself.
+    pub left_out: Option<LeftOut>,
+}
+
+/// What the path to the newest timeline leaves out of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Where the two part.
+    pub from: Lsn,
+    /// The last commit that is left out.
+    pub last_commit: Transaction,
 }
 
 /// Where and why a timeline began.
@@ -68,11 +81,18 @@ pub struct Broken {
 /// [`Unsettled::Need`] where something has to be read first.
 pub fn windows(inventory: &Inventory, known: &Known) -> Result<Vec<Branch>, Unsettled> {
     let paths = inventory.timelines().into_iter().filter_map(|timeline| inventory.path(timeline));
-    paths.map(|path| branch(inventory, &path, known)).collect()
+    let newest = inventory.newest_timeline().and_then(|timeline| inventory.path(timeline));
+    paths.map(|path| branch(inventory, &path, newest.as_ref(), known)).collect()
 }
 
-fn branch(inventory: &Inventory, path: &Path, known: &Known) -> Result<Branch, Unsettled> {
+fn branch(
+    inventory: &Inventory,
+    path: &Path,
+    newest: Option<&Path>,
+    known: &Known,
+) -> Result<Branch, Unsettled> {
     let mut windows: Vec<(u64, Window)> = Vec::new();
+    let mut unreached = None;
     let mut broken = Vec::new();
     for backup in inventory.backups.iter().filter(|backup| path.covers(backup.timeline, backup.stop)) {
         let run = match run_coverage(inventory, path, backup, known) {
@@ -85,14 +105,23 @@ fn branch(inventory: &Inventory, path: &Path, known: &Known) -> Result<Branch, U
         };
         match windows.iter_mut().find(|(end, _)| *end == run.last_number) {
             Some((_, window)) => window.backups.push(backup.label.clone()),
-            None => windows.push((run.last_number, window(inventory, path, backup, &run))),
+            None => {
+                windows.push((run.last_number, window(inventory, path, backup, &run)));
+                unreached = run.unreached.filter(|_| run.hole_after.is_none());
+            }
         }
     }
     let timeline = path.timeline();
     let parent = inventory.history(timeline).and_then(|history| history.ancestors.last()).map(|ancestor| {
         Fork { timeline: ancestor.timeline, lsn: ancestor.switch_point, reason: ancestor.reason.clone() }
     });
-    Ok(Branch { timeline, parent, windows: windows.into_iter().map(|(_, window)| window).collect(), broken })
+    let left_out = match newest {
+        Some(newest) => left_out_of(inventory, newest, path, known)?,
+        None => None,
+    };
+    let left_out = left_out.map(|(from, last_commit)| LeftOut { from, last_commit });
+    let windows = windows.into_iter().map(|(_, window)| window).collect();
+    Ok(Branch { timeline, parent, windows, broken, unreached, left_out })
 }
 
 fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &crate::plan::RunCoverage) -> Window {

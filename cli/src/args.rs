@@ -196,8 +196,8 @@ pub struct WayArgs {
     /// The timeline to follow [default: the newest]
     #[arg(long, value_name = "N")]
     pub timeline: Option<TimelineId>,
-    /// Stop just before the target instead of just after it
-    #[arg(long)]
+    /// Stop just before the target instead of just after it; not with --latest and --immediate, which are no record
+    #[arg(long, conflicts_with_all = ["latest", "immediate"])]
     pub exclusive: bool,
     /// Start from this backup [default: the newest that serves]
     #[arg(long, value_name = "LABEL")]
@@ -319,9 +319,15 @@ mod tests {
 
     #[test]
     fn r22_a_restore_needs_one_target() {
-        for args in [&["restore", "--to", "/x"][..], &["restore", "--to", "/x", "--latest", "--xid", "7"]] {
+        for args in [
+            &["restore", "--to", "/x"][..],
+            &["restore", "--to", "/x", "--latest", "--xid", "7"],
+            &["restore", "--to", "/x", "--latest", "--exclusive"],
+            &["plan", "--immediate", "--exclusive"],
+        ] {
             let line = std::iter::once(&"highwater").chain(args);
             assert!(Cli::try_parse_from(line).is_err(), "{args:?}");
         }
+        assert!(Cli::try_parse_from(["highwater", "plan", "--xid", "7", "--exclusive"]).is_ok());
     }
 }

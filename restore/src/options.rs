@@ -126,6 +126,7 @@ pub(crate) mod tests {
             stop: Stop::Record { lsn: Lsn(0x0300_0028), inclusive: true },
             last_before: None,
             first_after: None,
+            notes: Vec::new(),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Timestamp {
 
     /// As a date with its offset from UTC; `None` outside the years that `time` knows (±9999).
     pub fn to_datetime(self, offset: UtcOffset) -> Option<OffsetDateTime> {
-        EPOCH.checked_add(Duration::microseconds(self.0)).map(|utc| utc.to_offset(offset))
+        EPOCH.checked_add(Duration::microseconds(self.0)).and_then(|utc| utc.checked_to_offset(offset))
     }
 
     /// The moment of a date, cut to whole microseconds.
@@ -117,6 +117,7 @@ mod tests {
         fn every_time_is_read_back(micros: i64, near in -100_000_000_000_000_000_i64..300_000_000_000_000_000) {
             for time in [Timestamp(micros), Timestamp(near)] {
                 prop_assert_eq!(time.to_string().parse::<Timestamp>(), Ok(time));
+                prop_assert!(time.to_datetime(UtcOffset::from_hms(14, 0, 0).unwrap()).is_none_or(|date| date.year() <= 9999));
                 let json = serde_json::to_string(&time).unwrap();
                 prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
             }

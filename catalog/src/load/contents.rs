@@ -72,19 +72,21 @@ fn crossing(summary: &Summary, next: &Summary) -> Crossing {
     }
 }
 
-/// Reads the records that begin in a segment, with as many of the segments behind it as its last record needs.
+/// Reads the records that begin in a segment, with as many of the segments behind it as its last record needs. An error
+/// comes with the segment that could not be read.
 pub(super) async fn decode(
     cluster: &ClusterRepository,
     inventory: &Inventory,
     joint: Joint,
-) -> Result<Decoded, Error> {
+) -> Result<Decoded, (SegmentName, Error)> {
     let size = inventory.segment_size;
     let end = joint.segment.end(size);
     let mut records = Records::new(size, Some(cluster.system_id()));
     let mut decoded = Decoded::default();
     let mut next = Some(joint.segment);
     while let Some(segment) = next {
-        let object = cluster.get_wal(WalFile::Segment(segment)).await?;
+        let file = WalFile::Segment(segment);
+        let object = cluster.get_wal(file).await.map_err(|error| (segment, error))?;
         let read = records
             .push_segment(segment, object.bytes)
             .and_then(|()| read_until(&mut records, end, &mut decoded));
@@ -94,10 +96,7 @@ pub(super) async fn decode(
             // Behind the last segment there may be anything: recovery ends there as well.
             Err(_) if joint.next.is_none() => return Ok(decoded),
             Err(refusal) => {
-                return Err(Error::damaged(
-                    cluster.section().wal(WalFile::Segment(segment)),
-                    refusal.to_string(),
-                ));
+                return Err((segment, Error::damaged(cluster.section().wal(file), refusal.to_string())));
             }
         }
         next = following(joint, segment, inventory);

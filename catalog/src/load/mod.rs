@@ -13,7 +13,7 @@ use highwater_wal::{SegmentName, WalFile};
 
 use crate::facts::{Known, Need};
 use crate::plan::Unsettled;
-use crate::{Branch, Inventory, Plan, Request, Unreachable, plan, windows};
+use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows};
 
 pub use systems::newest_system;
 
@@ -38,16 +38,23 @@ pub struct Catalog {
     inventory: Inventory,
     known: Known,
     heads: BTreeMap<SegmentName, Arc<WalHead>>,
+    damaged: BTreeMap<SegmentName, String>,
 }
 
 impl Catalog {
     /// Lists the timelines, segments and backups. Segments' contents are read when a question needs them.
     ///
     /// # Errors
-    /// Those of the repository; a history or a manifest that is damaged.
+    /// Those of the repository. A history or a manifest that is damaged is none: the inventory tells of it.
     pub async fn open(cluster: ClusterRepository) -> Result<Catalog, highwater_repository::Error> {
         let inventory = inventory::read(&cluster).await?;
-        Ok(Catalog { cluster, inventory, known: Known::default(), heads: BTreeMap::new() })
+        Ok(Catalog {
+            cluster,
+            inventory,
+            known: Known::default(),
+            heads: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+        })
     }
 
     /// What is there.
@@ -60,32 +67,82 @@ impl Catalog {
         &self.cluster
     }
 
-    /// The way to a moment, see [`plan()`].
+    /// The way to a moment, see [`plan()`]. What is damaged and not needed for it is told in the plan's notes.
     pub async fn plan(&mut self, request: &Request) -> Result<Plan, PlanError> {
-        self.settle(|inventory, known| plan(inventory, request, known)).await
+        let mut inventory = self.inventory.clone();
+        let mut damage = None;
+        loop {
+            match self.settle(&inventory, |inventory, known| plan(inventory, request, known)).await {
+                Ok(plan) => return self.without_damaged(plan, damage),
+                // It ends: each round takes a segment out.
+                Err(error) if self.take_out_damaged(&mut inventory) => {
+                    damage.get_or_insert(error);
+                }
+                Err(error) => return Err(damage.unwrap_or(error)),
+            }
+        }
     }
 
-    /// Which moments can be reached, see [`windows`].
+    /// Which moments can be reached, see [`windows`]. A segment that is found damaged counts as missing, and is among
+    /// [`Catalog::damaged_segments`] afterwards.
     pub async fn windows(&mut self) -> Result<Vec<Branch>, PlanError> {
-        self.settle(windows).await
+        let mut inventory = self.inventory.clone();
+        loop {
+            match self.settle(&inventory, windows).await {
+                // It ends: each round takes a segment out.
+                Err(_) if self.take_out_damaged(&mut inventory) => {}
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Takes the segments that were found damaged out of an inventory; `false` where there are none in it.
+    fn take_out_damaged(&self, inventory: &mut Inventory) -> bool {
+        let mut found = false;
+        for segment in self.damaged.keys() {
+            found |= inventory.has(*segment);
+            inventory.remove_segment(*segment);
+        }
+        found
+    }
+
+    /// A plan that was made as if damaged segments were missing. It stands where they lie on other timelines, or behind a stop
+    /// that does not depend on what they hold; "everything" and "the last of that name" do.
+    fn without_damaged(&self, mut plan: Plan, damage: Option<PlanError>) -> Result<Plan, PlanError> {
+        let Some(damage) = damage else { return Ok(plan) };
+        let is_fixed = matches!(plan.request.target, Target::Immediate | Target::Lsn(_) | Target::Time(_));
+        let is_beside = |segment: &SegmentName| plan.path.iter().all(|leg| leg.timeline != segment.timeline);
+        if !is_fixed && !self.damaged.keys().all(is_beside) {
+            return Err(damage);
+        }
+        plan.notes.extend(
+            self.damaged.values().map(|reason| format!("a segment is damaged and left aside: {reason}")),
+        );
+        Ok(plan)
+    }
+
+    /// Segments that were found damaged so far, with what is wrong. Only those that an answer depended on were looked at.
+    pub fn damaged_segments(&self) -> &BTreeMap<SegmentName, String> {
+        &self.damaged
     }
 
     /// Asks again until the answer needs nothing more.
     async fn settle<T>(
         &mut self,
+        inventory: &Inventory,
         ask: impl Fn(&Inventory, &Known) -> Result<T, Unsettled>,
     ) -> Result<T, PlanError> {
         // It ends: each round answers a need, no need comes twice, and there are as many as there are segments.
         loop {
-            match ask(&self.inventory, &self.known) {
+            match ask(inventory, &self.known) {
                 Ok(answer) => return Ok(answer),
                 Err(Unsettled::Unreachable(reason)) => return Err(reason.into()),
-                Err(Unsettled::Need(need)) => self.answer(need).await?,
+                Err(Unsettled::Need(need)) => self.answer(inventory, need).await?,
             }
         }
     }
 
-    async fn answer(&mut self, need: Need) -> Result<(), highwater_repository::Error> {
+    async fn answer(&mut self, inventory: &Inventory, need: Need) -> Result<(), highwater_repository::Error> {
         match need {
             Need::Facts(joints) => {
                 let segments = joints.iter().flat_map(|joint| [Some(joint.segment), joint.next]).flatten();
@@ -97,10 +154,10 @@ impl Catalog {
                     self.known.add_facts(joint, facts);
                 }
             }
-            Need::Records(joint) => {
-                let decoded = contents::decode(&self.cluster, &self.inventory, joint).await?;
-                self.known.add_records(joint, decoded);
-            }
+            Need::Records(joint) => match contents::decode(&self.cluster, inventory, joint).await {
+                Ok(decoded) => self.known.add_records(joint, decoded),
+                Err((segment, error)) => return Err(self.note_damage(segment, error)),
+            },
         }
         Ok(())
     }
@@ -114,12 +171,28 @@ impl Catalog {
         segments.dedup();
         let cluster = &self.cluster;
         let reads = stream::iter(segments).map(|segment| async move {
-            let head = cluster.wal_head(WalFile::Segment(segment)).await?;
-            Ok::<_, highwater_repository::Error>((segment, Arc::new(head)))
+            let head = cluster.wal_head(WalFile::Segment(segment)).await.map_err(|error| (segment, error))?;
+            Ok::<_, (SegmentName, highwater_repository::Error)>((segment, Arc::new(head)))
         });
-        let read: Vec<_> = reads.buffer_unordered(READS_AT_ONCE).try_collect().await?;
-        self.heads.extend(read);
-        Ok(())
+        let read: Result<Vec<_>, _> = reads.buffer_unordered(READS_AT_ONCE).try_collect().await;
+        match read {
+            Ok(read) => {
+                self.heads.extend(read);
+                Ok(())
+            }
+            Err((segment, error)) => Err(self.note_damage(segment, error)),
+        }
+    }
+
+    fn note_damage(
+        &mut self,
+        segment: SegmentName,
+        error: highwater_repository::Error,
+    ) -> highwater_repository::Error {
+        if let highwater_repository::Error::Damaged { key, reason } = &error {
+            self.damaged.insert(segment, format!("{key}: {reason}"));
+        }
+        error
     }
 
     fn vanished(&self, segment: SegmentName) -> highwater_repository::Error {

@@ -3,6 +3,7 @@
 //! [`plan`] decides and does no I/O. Where it has to know what a segment holds it ends with [`Unsettled::Need`]; the caller
 //! reads that, adds it to [`Known`] and asks again. It asks for less each time and settles.
 
+mod beside;
 mod moment;
 mod position;
 mod reach;
@@ -15,6 +16,7 @@ use crate::facts::{Known, Need, Transaction};
 use crate::{Backup, Inventory, Leg, Path, Request, Target, Unreachable};
 use way::Way;
 
+pub(crate) use beside::left_out_of;
 pub(crate) use reach::{RunCoverage, run_coverage};
 
 /// Where recovery stops.
@@ -66,6 +68,8 @@ pub struct Plan {
     pub last_before: Option<Transaction>,
     /// The first commit that it does not hold, as far as the archive goes.
     pub first_after: Option<Transaction>,
+    /// What else to know before relying on it: commits on other timelines that it leaves out, what is damaged. Sentences.
+    pub notes: Vec<String>,
 }
 
 /// Why there is no plan (yet).
@@ -86,12 +90,28 @@ impl From<Unreachable> for Unsettled {
 /// Finds the way to a moment: the newest backup that is consistent at or before it on the path of timelines, every segment
 /// from there on, and the exact record to stop at (R12, R15).
 ///
+/// Without a timeline in the request the newest is followed, as PostgreSQL does. A time that other timelines reach as well, with
+/// other commits, is refused: only the person who asks knows which is meant.
+///
 /// # Errors
 /// [`Unsettled::Need`] where something has to be read first, [`Unsettled::Unreachable`] with the reason where there is no way.
 pub fn plan(inventory: &Inventory, request: &Request, known: &Known) -> Result<Plan, Unsettled> {
     let path = path_for(inventory, request.timeline)?;
-    let way = Way { inventory, path: &path, request, known };
-    let candidates = candidates(inventory, &path, request)?;
+    let found = along(inventory, &path, request, known);
+    let weighed = match request.timeline {
+        Some(_) => found,
+        None => beside::weigh(inventory, &path, request, known, found),
+    };
+    weighed.map(|mut plan| {
+        plan.notes.extend(inventory.notes());
+        plan
+    })
+}
+
+/// The way to the target along one path.
+fn along(inventory: &Inventory, path: &Path, request: &Request, known: &Known) -> Result<Plan, Unsettled> {
+    let way = Way { inventory, path, request, known };
+    let candidates = candidates(inventory, path, request)?;
     let found = match &request.target {
         Target::Immediate => position::immediate(&way, &candidates)?,
         Target::Latest => position::latest(&way, &candidates)?,
@@ -113,7 +133,10 @@ fn path_for(inventory: &Inventory, timeline: Option<TimelineId>) -> Result<Path,
     }
     let known = inventory.timelines();
     Err(match known.contains(&timeline) {
-        true => Unreachable::MissingHistory { timeline },
+        true => {
+            let damage = inventory.damaged_history(timeline).map(str::to_owned);
+            Unreachable::MissingHistory { timeline, damage }
+        }
         false => Unreachable::UnknownTimeline { timeline, known },
     })
 }
@@ -124,6 +147,10 @@ fn candidates<'a>(
     path: &Path,
     request: &Request,
 ) -> Result<Vec<&'a Backup>, Unreachable> {
+    let damaged = |label| inventory.damaged_backups.iter().find(|damaged| Some(&damaged.label) == label);
+    if let Some(damaged) = damaged(request.backup.as_ref()) {
+        return Err(Unreachable::DamagedBackup(damaged.clone()));
+    }
     if inventory.backups.is_empty() {
         return Err(Unreachable::NoBackup);
     }

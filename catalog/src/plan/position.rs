@@ -21,7 +21,7 @@ pub(super) fn immediate<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<
 pub(super) fn latest<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<Found<'a>, Unsettled> {
     let backup = newest(candidates)?;
     let run_end = way.run(backup)?;
-    if way.hole_after(run_end).is_some() {
+    if way.hole_after(run_end).is_some() || way.unreached(run_end).is_some() {
         return Err(behind(way, backup, run_end)?.into());
     }
     end_of(way, backup, run_end)
@@ -149,9 +149,10 @@ fn leading_to<'a>(
 /// Why what lies behind the end of a run cannot be reached.
 pub(super) fn behind(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Unreachable, Unsettled> {
     let reach = reach(way, backup, run_end)?;
-    Ok(match way.hole_after(run_end) {
-        Some(hole) => Unreachable::Hole { target: way.target(), hole, reach },
-        None => Unreachable::TooLate { target: way.target(), reach, timeline: way.path.timeline() },
+    Ok(match (way.hole_after(run_end), way.unreached(run_end)) {
+        (Some(hole), _) => Unreachable::Hole { target: way.target(), hole, reach },
+        (None, Some(unreached)) => Unreachable::ForkUnreached { target: way.target(), unreached },
+        (None, None) => Unreachable::TooLate { target: way.target(), reach, timeline: way.path.timeline() },
     })
 }
 

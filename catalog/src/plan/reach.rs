@@ -5,7 +5,7 @@ use highwater_wal::Timestamp;
 use super::Unsettled;
 use super::way::Way;
 use crate::facts::{Crossing, Known, Transaction};
-use crate::unreachable::{Hole, Reach};
+use crate::unreachable::{Hole, Reach, Unreached};
 use crate::{Backup, Inventory, Path, Request, Target};
 
 /// The last moment that the run from a backup to segment `run_end` covers.
@@ -46,6 +46,8 @@ pub(crate) struct RunCoverage {
     pub last_commit: Option<Transaction>,
     /// What is missing behind it.
     pub hole_after: Option<Hole>,
+    /// The fork on the path that it does not reach.
+    pub unreached: Option<Unreached>,
 }
 
 /// Follows the unbroken WAL behind a backup along a path.
@@ -64,5 +66,6 @@ pub(crate) fn run_coverage(
         until: covered_until(&way, backup, last_number)?,
         last_commit: way.commit_before(backup, end, last_number)?,
         hole_after: way.hole_after(last_number),
+        unreached: way.unreached(last_number),
     })
 }

@@ -4,7 +4,7 @@ use highwater_wal::{Ancestor, SegmentName, SegmentSize, SystemId, TimelineHistor
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Crossing, Decoded, RestorePoint, SegmentFacts};
+use crate::facts::{Crossing, Decoded, Joint, RestorePoint, SegmentFacts};
 
 fn size() -> SegmentSize {
     SegmentSize::new(1 << 20).unwrap()
@@ -76,9 +76,16 @@ prop_compose! {
         fork_at in any::<prop::sample::Index>(),
         spans in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..4, any::<bool>(), 0_i64..60), 1..4),
         missing in prop::collection::vec(any::<prop::sample::Index>(), 0..2),
+        // The promoted server is lost before any of its segments is archived.
+        second_lost in prop::bool::weighted(0.15),
         // Most clocks only ever go forward.
         monotone in prop::bool::weighted(0.7),
     ) -> World {
+        // Where two timelines share WAL no record lies in more than two segments: a joint of two tells where such a record goes on.
+        let shorter = |kinds: Vec<(Kind, u64)>| -> Vec<(Kind, u64)> {
+            kinds.into_iter().map(|(kind, length)| (kind, if forked { length.min(1 << 20) } else { length })).collect()
+        };
+        let (first, second) = (shorter(first), shorter(second));
         let mut old = lay_out(&first, FIRST_LSN);
         let fork_index = fork_at.index(old.len()).max(1);
         let fork = forked.then(|| old[fork_index].lsn);
@@ -120,6 +127,9 @@ prop_compose! {
         let mut world = World { records, fork, backups, missing: Vec::new(), monotone };
         let all = world.segments();
         world.missing = missing.iter().map(|index| all[index.index(all.len())]).collect();
+        if second_lost {
+            world.missing.extend(all.iter().filter(|segment| segment.timeline == tli(2)));
+        }
         world
     }
 }
@@ -195,7 +205,7 @@ impl World {
                     known.add_facts(*joint, self.facts(joint.segment));
                 }
             }
-            Need::Records(joint) => known.add_records(*joint, self.decoded(joint.segment, inventory)),
+            Need::Records(joint) => known.add_records(*joint, self.decoded(*joint, inventory)),
         }
     }
 
@@ -231,11 +241,12 @@ impl World {
         }
     }
 
-    fn decoded(&self, segment: SegmentName, inventory: &Inventory) -> Decoded {
+    fn decoded(&self, joint: Joint, inventory: &Inventory) -> Decoded {
+        let Joint { segment, next } = joint;
+        assert!(inventory.has(segment), "asked for a segment that is not there");
         let (start, end) = (segment.start(size()), segment.end(size()));
-        let path = self.path(self.newest().0);
-        let run_end = path.run_from(inventory, segment.number(size())).unwrap();
-        let readable = Lsn((run_end + 1) * size().bytes());
+        let run = |next: SegmentName| inventory.segments_on(next.timeline)?.run_at(next.number(size()));
+        let readable = next.map_or(end, |next| Lsn((run(next).unwrap() + 1) * size().bytes()));
         let here = || {
             let all = self.of_timeline(segment).iter();
             all.filter(move |rec| rec.lsn >= start && rec.lsn < end && rec.end <= readable)
@@ -281,6 +292,18 @@ impl World {
             assert!(stop > plan.backup.stop || lsn >= plan.backup.stop, "the stop is not before consistency");
         }
         readable.iter().filter(|rec| is_commit(rec) && rec.lsn < stop).map(|rec| rec.lsn).collect()
+    }
+
+    /// The commits that only timeline 1 has, as far as they can be read: those behind the fork.
+    fn left_behind(&self) -> Vec<&Rec> {
+        let Some(fork) = self.fork else { return Vec::new() };
+        let inventory = self.inventory();
+        let is_archived = |rec: &&Rec| {
+            let mut numbers = rec.lsn.0 / size().bytes()..=(rec.end.0 - 1) / size().bytes();
+            numbers.all(|number| inventory.has(SegmentName::from_number(tli(1), number, size())))
+        };
+        let old = self.records[0].1.iter();
+        old.filter(|rec| rec.lsn >= fork && is_commit(rec)).filter(is_archived).collect()
     }
 
     /// Backups that recovery could start from: on the newest path, with their own WAL.
@@ -330,7 +353,8 @@ proptest! {
     /// PostgreSQL's own rule, spelled out: replay from the backup, stop before the first end of a transaction later than the time.
     #[test]
     fn r15_a_time_stops_where_postgresql_would(world in world(), time in 0_i64..62, exclusive in any::<bool>()) {
-        let request = Request { exclusive, ..Request::new(Target::Time(Timestamp(time))) };
+        let timeline = Some(world.newest().0);
+        let request = Request { exclusive, timeline, ..Request::new(Target::Time(Timestamp(time))) };
         let too_late = |rec: &Rec| matches!(rec.kind, Kind::End { time: at, .. } if at > time || (exclusive && at == time));
         if let Ok(plan) = world.settle(&request) {
             let readable = world.readable(&plan.backup);
@@ -347,6 +371,56 @@ proptest! {
                 let readable = world.readable(backup);
                 let stop = readable.iter().find(|rec| too_late(rec));
                 prop_assert!(stop.is_none_or(|rec| rec.lsn < backup.stop), "it could be reached from {}", backup.label);
+            }
+        }
+    }
+
+    /// Without a timeline: the same as on the newest, unless timeline 1 gives another answer for the same time.
+    #[test]
+    fn r15_a_time_that_two_timelines_reach_with_other_commits_is_refused(
+        world in world(), time in 0_i64..62, exclusive in any::<bool>()
+    ) {
+        let request = Request { exclusive, ..Request::new(Target::Time(Timestamp(time))) };
+        let on = |timeline| world.settle(&Request { timeline: Some(timeline), ..request.clone() });
+        let newest = on(world.newest().0);
+        let answer = world.settle(&request);
+        if world.fork.is_none() {
+            prop_assert_eq!(answer.map(|plan| plan.stop), newest.map(|plan| plan.stop));
+            return Ok(());
+        }
+        let in_time = |rec: &Rec| match rec.kind {
+            Kind::End { time: at, .. } => at < time || (!exclusive && at == time),
+            _ => false,
+        };
+        let left_behind = world.left_behind();
+        let old = on(tli(1)).ok();
+        let differs = old.as_ref().is_some_and(|plan| {
+            let border = match plan.stop {
+                Stop::Consistent => plan.backup.stop,
+                Stop::Record { lsn, inclusive } => lsn + u64::from(inclusive),
+            };
+            left_behind.iter().any(|rec| rec.lsn < border)
+        });
+        match (newest, answer) {
+            (Ok(newest), Ok(answer)) => {
+                prop_assert!(!differs, "two answers");
+                prop_assert_eq!(&newest.stop, &answer.stop);
+                prop_assert_eq!(&newest.backup, &answer.backup);
+                let left_out = old.is_none() && left_behind.iter().any(|rec| in_time(rec));
+                prop_assert_eq!(!answer.notes.is_empty(), left_out, "{:?}", answer.notes);
+            }
+            (Ok(_), Err(reason)) => {
+                let is_question = matches!(reason, Unreachable::SeveralTimelines { .. });
+                prop_assert!(differs && is_question, "{reason}");
+            }
+            (Err(_), Ok(_)) => prop_assert!(false, "only the newest timeline is followed unasked"),
+            (Err(_), Err(Unreachable::OnOtherTimeline { .. })) => prop_assert!(old.is_some()),
+            (Err(newest), Err(reason)) => {
+                prop_assert_eq!(newest, reason);
+                let has_own = world.inventory().segments_on(tli(1)).is_some_and(|set| {
+                    set.last().is_some_and(|last| last >= world.fork.unwrap().0 / size().bytes())
+                });
+                prop_assert!(old.is_none() || !has_own, "timeline 1 reaches it");
             }
         }
     }
@@ -435,6 +509,11 @@ proptest! {
         if let Ok(plan) = world.settle(&Request::new(Target::Latest)) {
             let readable = world.readable(&plan.backup);
             prop_assert_eq!(world.applied(&plan), commits_while(&readable, |_| true));
+            // What a history proves to have been written is in it, or it is no plan.
+            let run = world.path(plan.timeline).run_from(&world.inventory(), plan.backup.start.0 / size().bytes());
+            let reached = Lsn((run.unwrap() + 1) * size().bytes());
+            prop_assert!(world.fork.is_none_or(|fork| fork <= reached));
+            prop_assert_eq!(plan.notes.is_empty(), world.left_behind().is_empty(), "{:?}", plan.notes);
         }
     }
 }

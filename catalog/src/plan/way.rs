@@ -4,7 +4,7 @@ use highwater_wal::{Lsn, SegmentName};
 
 use super::{Plan, SegmentRun, Stop, Unsettled};
 use crate::facts::{Crossing, Decoded, Joint, Known, Need, SegmentFacts, Transaction};
-use crate::unreachable::Hole;
+use crate::unreachable::{Hole, Unreached};
 use crate::{Backup, Inventory, Path, Request, Target, Unreachable};
 
 /// How many summaries are asked for in one go. They are read side by side, so too few would wait for one another and too
@@ -69,6 +69,22 @@ impl<'a> Way<'a> {
     /// The hole behind the last segment of a run, if later segments exist on the path.
     pub fn hole_after(&self, last: u64) -> Option<Hole> {
         self.path.next_from(self.inventory, last + 1).map(|next| self.hole(last + 1, next))
+    }
+
+    /// The first fork on the path that a run does not reach, if there is one. The timeline's history proves that there was WAL up to it.
+    pub fn unreached(&self, last: u64) -> Option<Unreached> {
+        let reached = self.name(last).end(self.inventory.segment_size);
+        let legs = self.path.legs();
+        let at = legs.iter().position(|leg| leg.begin > reached)?;
+        let on_path = |partial: &SegmentName| self.path.leg(partial.timeline).is_some();
+        Some(Unreached {
+            timeline: legs[at].timeline,
+            parent: legs[at.saturating_sub(1)].timeline,
+            fork: legs[at].begin,
+            reached,
+            missing: self.name(last + 1),
+            partial: self.inventory.partials_of(last + 1).find(on_path),
+        })
     }
 
     fn hole(&self, first: u64, next: u64) -> Hole {
@@ -176,6 +192,7 @@ impl<'a> Way<'a> {
             stop,
             last_before: self.commit_before(backup, border, run_end)?,
             first_after: self.commit_from(border, run_end)?,
+            notes: Vec::new(),
         })
     }
 

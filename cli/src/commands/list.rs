@@ -1,6 +1,6 @@
 //! `highwater list`: the backups, and what each takes.
 
-use highwater_catalog::{Backup, Inventory, Unfinished};
+use highwater_catalog::{Backup, DamagedBackup, Inventory, Unfinished};
 use highwater_wal::SegmentName;
 use serde::Serialize;
 
@@ -14,6 +14,8 @@ struct Listing<'a> {
     system_id: String,
     backups: Vec<Listed<'a>>,
     unfinished: &'a [Unfinished],
+    damaged: &'a [DamagedBackup],
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +45,8 @@ fn listing(inventory: &Inventory) -> Listing<'_> {
         system_id: inventory.system_id.to_string(),
         backups: backups.collect(),
         unfinished: &inventory.unfinished,
+        damaged: &inventory.damaged_backups,
+        notes: inventory.notes(),
     }
 }
 
@@ -84,6 +88,12 @@ fn text(inventory: &Inventory) -> String {
     for unfinished in &inventory.unfinished {
         let started = output::local(unfinished.started);
         text.push_str(&format!("Unfinished: {}, begun {started} on {}\n", unfinished.label, unfinished.host));
+    }
+    for damaged in &inventory.damaged_backups {
+        text.push_str(&format!("DAMAGED: {}, {}\n", damaged.label, damaged.reason));
+    }
+    for remark in inventory.remarks() {
+        text.push_str(&format!("Note: {remark}\n"));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! `highwater plan`: how a moment would be reached, or why it cannot.
 
-use highwater_catalog::{Plan, Request, Stop, Target, Transaction, parse_time};
+use highwater_catalog::{Catalog, Plan, PlanError, Request, Stop, Target, Transaction, parse_time};
 use highwater_wal::Timestamp;
 use time::OffsetDateTime;
 
@@ -11,29 +11,45 @@ use crate::output;
 
 pub async fn run(context: &Context, args: &PlanArgs) -> Result<(), Error> {
     let request = request(&args.way)?;
-    let plan = context.catalog().await?.plan(&request).await?;
+    let plan = find(&mut context.catalog().await?, &request).await?;
     if context.common.json {
         return output::json(&plan);
     }
     output::print(&text(&plan))
 }
 
+/// The way to a moment. Where there is none, what else to know of the repository stands before the reason.
+pub async fn find(catalog: &mut Catalog, request: &Request) -> Result<Plan, Error> {
+    match catalog.plan(request).await {
+        Err(PlanError::Unreachable(reason)) => {
+            output::notes(&catalog.inventory().notes());
+            Err(reason.into())
+        }
+        found => Ok(found?),
+    }
+}
+
 /// What the arguments ask for.
 pub fn request(way: &WayArgs) -> Result<Request, Error> {
+    let (target, is_cut) = target(&way.target)?;
     Ok(Request {
-        target: target(&way.target)?,
+        target,
         timeline: way.timeline,
-        exclusive: way.exclusive,
+        // What lies before a moment between two microseconds lies at the earlier one or before it.
+        exclusive: way.exclusive && !is_cut,
         backup: way.backup.as_ref().map(ToString::to_string),
     })
 }
 
-fn target(args: &TargetArgs) -> Result<Target, Error> {
+/// The target, and whether a time was cut to whole microseconds.
+fn target(args: &TargetArgs) -> Result<(Target, bool), Error> {
     let TargetArgs { latest, immediate: _, at, lsn, xid, name } = args;
-    Ok(if *latest {
+    if let Some(text) = at {
+        let parsed = parse_time(text, OffsetDateTime::now_utc(), output::offset_at)?;
+        return Ok((Target::Time(parsed.time), parsed.is_cut));
+    }
+    let target = if *latest {
         Target::Latest
-    } else if let Some(text) = at {
-        Target::Time(parse_time(text, OffsetDateTime::now_utc(), output::offset_at)?)
     } else if let Some(lsn) = lsn {
         Target::Lsn(*lsn)
     } else if let Some(xid) = xid {
@@ -43,7 +59,8 @@ fn target(args: &TargetArgs) -> Result<Target, Error> {
     } else {
         // clap sees to it that one of them is given.
         Target::Immediate
-    })
+    };
+    Ok((target, false))
 }
 
 /// The target as people read it: a time with the offset that it was understood with.
@@ -70,6 +87,7 @@ pub fn text(plan: &Plan) -> String {
     lines.push(("Stop", stop(plan.stop, backup.stop)));
     lines.push(("Last commit in", transaction(plan.last_before, "none since the backup began")));
     lines.push(("First commit out", transaction(plan.first_after, "none is archived")));
+    lines.extend(plan.notes.iter().map(|note| ("Note", note.clone())));
     lines.iter().map(|(name, value)| format!("{name:<17} {value}\n")).collect()
 }
 

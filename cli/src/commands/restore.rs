@@ -20,7 +20,7 @@ pub async fn run(context: &Context, args: &RestoreArgs) -> Result<(), Error> {
     let request = plan::request(&args.way)?;
     let mut catalog = context.catalog().await?;
     // R12: nothing is written before the plan is proven.
-    let found = catalog.plan(&request).await?;
+    let found = plan::find(&mut catalog, &request).await?;
     if args.dry_run {
         return tell(context, &found);
     }
@@ -30,7 +30,11 @@ pub async fn run(context: &Context, args: &RestoreArgs) -> Result<(), Error> {
     let watch = Watch::new(context.common.quiet);
     let report = highwater_restore::restore(catalog.cluster(), &found, &options, &watch).await;
     watch.bar.clear();
-    let report = report?;
+    let mut report = report?;
+    if context.common.quiet || context.common.json {
+        // The plan, which has them, was not printed.
+        report.notes.extend(found.notes);
+    }
     if context.common.json {
         return output::json(&report);
     }

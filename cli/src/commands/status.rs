@@ -1,9 +1,9 @@
 //! `highwater status`: one screen.
 
-use highwater_basebackup::advice::{Archiver, ServerSettings};
-use highwater_catalog::{Branch, Inventory, Window};
-use highwater_replication::Mode;
-use highwater_wal::Timestamp;
+use highwater_basebackup::advice::{self, Archiver, ServerSettings, Severity};
+use highwater_catalog::{Branch, Catalog, Inventory, Window};
+use highwater_replication::{Client, Mode};
+use highwater_wal::{TimelineId, Timestamp, WalFile};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -25,12 +25,22 @@ struct Status<'a> {
     unfinished: Vec<&'a str>,
     archiver: Option<&'a Archiver>,
     alarms: Vec<String>,
+    /// What is worth knowing and no reason to act.
+    notes: Vec<String>,
+}
+
+/// What a server says of itself.
+struct Server {
+    settings: ServerSettings,
+    /// The timeline that it writes; `None` for a standby.
+    timeline: Option<TimelineId>,
 }
 
 pub async fn run(context: &Context) -> Result<(), Error> {
+    // Before the repository is listed: what the server says it has archived by now has to be there then.
+    let server = ask(context).await;
     let mut catalog = context.catalog().await?;
     let branches = catalog.windows().await?;
-    let server = ask(context).await;
     let now = Timestamp::from_datetime(OffsetDateTime::now_utc());
     let inventory = catalog.inventory();
     let window = newest_window(&branches);
@@ -41,14 +51,18 @@ pub async fn run(context: &Context) -> Result<(), Error> {
         window,
         last_backup: inventory.backups.last().map(|backup| backup.label.as_str()),
         unfinished: inventory.unfinished.iter().map(|backup| backup.label.as_str()).collect(),
-        archiver: server.as_ref().and_then(|server| server.as_ref().ok()).map(|server| &server.archiver),
-        alarms: alarms(inventory, &branches, server.as_ref(), now),
+        archiver: server
+            .as_ref()
+            .and_then(|server| server.as_ref().ok())
+            .map(|server| &server.settings.archiver),
+        alarms: alarms(&catalog, &branches, server.as_ref(), now),
+        notes: notes(inventory, &branches),
     };
     if context.common.json { output::json(&status) } else { output::print(&text(&status, inventory, now)) }
 }
 
 /// What the server says, where one is configured.
-async fn ask(context: &Context) -> Option<Result<ServerSettings, Error>> {
+async fn ask(context: &Context) -> Option<Result<Server, Error>> {
     let is_configured = context.cluster_config().is_ok_and(|cluster| cluster.connection.is_some());
     if !is_configured {
         return None;
@@ -56,10 +70,25 @@ async fn ask(context: &Context) -> Option<Result<ServerSettings, Error>> {
     let asked = async {
         let mut client = context.connect(Mode::Sql).await?;
         let settings = ServerSettings::ask(&mut client).await?;
+        let timeline = timeline(&mut client, &settings).await?;
         client.close().await;
-        Ok(settings)
+        Ok(Server { settings, timeline })
     };
     Some(asked.await)
+}
+
+/// The timeline of the segment that the server writes. `pg_control` tells it only from the next checkpoint on.
+async fn timeline(client: &mut Client, settings: &ServerSettings) -> Result<Option<TimelineId>, Error> {
+    if settings.is_standby {
+        return Ok(None);
+    }
+    const QUERY: &str = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn())";
+    let reply = client.query(QUERY).await?;
+    let file = reply.single()?.text(0)?.and_then(|name| name.parse().ok());
+    Ok(match file {
+        Some(WalFile::Segment(segment)) => Some(segment.timeline),
+        _ => None,
+    })
 }
 
 fn newest_window(branches: &[Branch]) -> Option<&Window> {
@@ -68,11 +97,12 @@ fn newest_window(branches: &[Branch]) -> Option<&Window> {
 
 /// Everything that somebody should look at.
 fn alarms(
-    inventory: &Inventory,
+    catalog: &Catalog,
     branches: &[Branch],
-    server: Option<&Result<ServerSettings, Error>>,
+    server: Option<&Result<Server, Error>>,
     now: Timestamp,
 ) -> Vec<String> {
+    let inventory = catalog.inventory();
     let mut alarms = Vec::new();
     match inventory.backups.last() {
         None => alarms
@@ -83,28 +113,76 @@ fn alarms(
         }
         Some(_) => {}
     }
+    let damaged = catalog.damaged_segments().values();
+    alarms.extend(damaged.map(|reason| format!("a segment is damaged and counts as missing: {reason}")));
+    alarms.extend(inventory.troubles());
     for branch in branches {
         for hole in branch.windows.iter().filter_map(|window| window.hole_after.as_ref()) {
             alarms.push(format!("WAL is missing on timeline {}: {hole}", branch.timeline));
         }
         alarms.extend(branch.broken.iter().map(|broken| broken.reason.clone()));
     }
+    // An older timeline that was never reached is given up; `highwater window` tells of it.
+    alarms.extend(branches.last().and_then(|branch| branch.unreached.as_ref()).map(ToString::to_string));
     match server {
         None => {}
         Some(Err(error)) => alarms.push(format!("the server does not answer: {error}")),
-        Some(Ok(server)) => {
-            if server.system_id != inventory.system_id {
-                alarms.push(format!(
-                    "the server has system identifier {}, not {}: run highwater init for it",
-                    server.system_id, inventory.system_id
-                ));
-            }
-            if server.archiver.is_failing {
-                alarms.push(format!("ARCHIVING FAILS and the server's disk fills up: {}", server.archiver));
-            }
-        }
+        Some(Ok(server)) => alarms.extend(alarms_of(server, inventory)),
     }
     alarms
+}
+
+/// What is wrong with the server, and between it and the repository.
+fn alarms_of(server: &Server, inventory: &Inventory) -> Vec<String> {
+    let Server { settings, timeline } = server;
+    let advice = advice::advise(settings).into_iter().filter(|advice| advice.severity == Severity::Wrong);
+    let mut alarms: Vec<String> =
+        advice.map(|advice| format!("{}; mend it: {}", advice.what, advice.mend)).collect();
+    let archiver = &settings.archiver;
+    if archiver.is_failing {
+        alarms.push(format!("ARCHIVING FAILS and the server's disk fills up: {archiver}"));
+    }
+    if settings.system_id != inventory.system_id {
+        alarms.push(format!(
+            "the server has system identifier {}, not {}: run highwater init for it",
+            settings.system_id, inventory.system_id
+        ));
+        return alarms;
+    }
+    let archived = archiver.last_archived.as_ref().and_then(|name| name.parse().ok());
+    if let Some(WalFile::Segment(segment)) = archived
+        && !inventory.has(segment)
+    {
+        alarms.push(format!(
+            "the server says that {segment} was archived, and it is not in the repository: something else archives, or it was \
+             removed; run highwater check, then highwater backup"
+        ));
+    }
+    if let (Some(timeline), Some(newest)) = (*timeline, inventory.newest_timeline())
+        && timeline < newest
+    {
+        alarms.push(format!(
+            "the server is on timeline {timeline}, and the archive has a newer one, {newest}, that --latest would follow: \
+             restore with --timeline {timeline}, and find out who archives timeline {newest}"
+        ));
+    }
+    alarms
+}
+
+/// What is worth knowing and no reason to act.
+fn notes(inventory: &Inventory, branches: &[Branch]) -> Vec<String> {
+    let left_out = branches.iter().filter_map(|branch| Some((branch.timeline, branch.left_out.as_ref()?)));
+    let mut notes: Vec<String> = left_out
+        .map(|(timeline, left_out)| {
+            let time = output::local(left_out.last_commit.time);
+            format!(
+                "--latest leaves out the commits of timeline {timeline} behind {}, up to {time}",
+                left_out.from
+            )
+        })
+        .collect();
+    notes.extend(inventory.remarks());
+    notes
 }
 
 fn older(time: Timestamp, now: Timestamp, limit: time::Duration) -> bool {
@@ -142,6 +220,9 @@ fn text(status: &Status<'_>, inventory: &Inventory, now: Timestamp) -> String {
     }
     for alarm in &status.alarms {
         lines.push(("ALARM", alarm.clone()));
+    }
+    for note in &status.notes {
+        lines.push(("Note", note.clone()));
     }
     lines.iter().map(|(name, value)| format!("{name:<16} {value}\n")).collect()
 }

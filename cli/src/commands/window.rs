@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use highwater_catalog::{Branch, Window};
+use highwater_catalog::{Branch, Catalog, Window};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -11,10 +11,25 @@ use crate::output;
 pub async fn run(context: &Context) -> Result<(), Error> {
     let mut catalog = context.catalog().await?;
     let branches = catalog.windows().await?;
+    let notes = notes(&catalog);
     if context.common.json {
+        output::notes(&notes);
         return output::json(&branches);
     }
-    output::print(&text(&branches))
+    let mut text = text(&branches);
+    for note in notes {
+        // Writing into a String cannot fail; so below.
+        _ = writeln!(text, "Note: {note}");
+    }
+    output::print(&text)
+}
+
+fn notes(catalog: &Catalog) -> Vec<String> {
+    let damaged = catalog.damaged_segments().values();
+    let mut notes: Vec<String> =
+        damaged.map(|reason| format!("DAMAGED and counted as missing: {reason}")).collect();
+    notes.extend(catalog.inventory().notes());
+    notes
 }
 
 fn text(branches: &[Branch]) -> String {
@@ -24,7 +39,6 @@ fn text(branches: &[Branch]) -> String {
     let mut text = String::new();
     for branch in branches {
         match &branch.parent {
-            // Writing into a String cannot fail; so below.
             Some(fork) => {
                 _ = writeln!(
                     text,
@@ -39,6 +53,17 @@ fn text(branches: &[Branch]) -> String {
         }
         for window in &branch.windows {
             one(&mut text, window);
+        }
+        if let Some(unreached) = &branch.unreached {
+            _ = writeln!(text, "  not reached: {unreached}");
+        }
+        if let Some(left_out) = &branch.left_out {
+            _ = writeln!(
+                text,
+                "  beside the newest timeline from {} on: commits up to {} are left out by --latest",
+                left_out.from,
+                output::local(left_out.last_commit.time)
+            );
         }
         for broken in &branch.broken {
             _ = writeln!(text, "  unusable: {}", broken.reason);

@@ -22,6 +22,13 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
     print(&text)
 }
 
+/// Prints what else to know, where the standard output is for something else or there is nothing to print there.
+pub fn notes(notes: &[String]) {
+    for note in notes {
+        eprintln!("highwater: note: {note}");
+    }
+}
+
 /// Prints text. A reader that has gone away (`highwater list | head`) is no failure.
 pub fn print(text: &str) -> Result<(), Error> {
     use std::io::Write;

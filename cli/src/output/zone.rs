@@ -10,12 +10,12 @@ pub fn offset_at(moment: OffsetDateTime) -> UtcOffset {
 
 /// A time in the machine's zone, to the microsecond where it has any: `2026-11-20 11:16:00.123456 +01:00`.
 pub fn local(time: Timestamp) -> String {
-    let Some(utc) = time.to_datetime(UtcOffset::UTC) else { return time.to_string() };
-    shown(utc, offset_at(utc))
+    let in_zone = time.to_datetime(UtcOffset::UTC).and_then(|utc| time.to_datetime(offset_at(utc)));
+    in_zone.map_or_else(|| time.to_string(), shown)
 }
 
-fn shown(utc: OffsetDateTime, offset: UtcOffset) -> String {
-    let date = utc.to_offset(offset);
+fn shown(date: OffsetDateTime) -> String {
+    let offset = date.offset();
     let micros = match date.microsecond() {
         0 => String::new(),
         micros => format!(".{micros:06}"),
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn the_offset_is_always_there() {
         let moment = datetime!(2026-11-20 10:16:00.000120 UTC);
-        assert_eq!(shown(moment, offset!(-5:30)), "2026-11-20 04:46:00.000120 -05:30");
-        assert_eq!(shown(datetime!(2026-11-20 10:16 UTC), UtcOffset::UTC), "2026-11-20 10:16:00 +00:00");
+        assert_eq!(shown(moment.to_offset(offset!(-5:30))), "2026-11-20 04:46:00.000120 -05:30");
+        assert_eq!(shown(datetime!(2026-11-20 10:16 UTC)), "2026-11-20 10:16:00 +00:00");
     }
 }

@@ -215,6 +215,7 @@ fn plan(head: &ManifestHead) -> Plan {
         stop: Stop::Consistent,
         last_before: None,
         first_after: None,
+        notes: Vec::new(),
     }
 }
 

@@ -17,3 +17,4 @@ mod restore_command_serves_standbys;
 mod restore_to_a_moment;
 mod restore_with_keys_apart;
 mod restores;
+mod what_the_archive_tells;
