@@ -234,8 +234,11 @@ impl Parent {
         };
         progress.phase(&Phase::Begun { label: started.label.clone(), parent: label.clone() });
         let (Some(label), Some(manifest)) = (label, manifest) else { return Ok(None) };
-        match ParentIndex::build(*manifest, &options.scratch).await {
-            Ok(index) => Ok(Some(Parent { label, index })),
+        match ParentIndex::build(backups, *manifest, &options.scratch).await {
+            Ok((index, lacking)) => {
+                lacking.note(&label).iter().for_each(|note| progress.note(note));
+                Ok(Some(Parent { label, index }))
+            }
             Err(Error::Repository(error)) if crate::parent::is_unreadable(&error) => {
                 progress.note(&format!(
                     "everything is stored anew, since the manifest of {label} cannot be read: {error}"

@@ -74,8 +74,8 @@ pub use manifest::{Entry, EntryPath, Item, ManifestHead, ManifestReader, Manifes
 pub use marker::Marker;
 pub use names::{ClusterName, EventId, Label, PackId, RepositoryId};
 pub use pack::{
-    CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackTotals,
-    PackWriter,
+    CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackPage,
+    PackTotals, PackWriter, StoredPack,
 };
 pub use repository::Repository;
 pub use wal_object::{Archived, EncodedWal, MAX_SMALL_FILE_BYTES, Stored, WalHead, WalObject, WalPage};
