@@ -55,6 +55,6 @@ pub use options::{Action, Options, Role};
 pub use owner::Owner;
 pub use progress::{Progress, Silent, Step};
 pub use report::{Report, RestoredTablespace};
-pub use restore::restore;
-pub use settings::{RestoreCommand, settings_of_a_clone};
+pub use restore::{prove, restore};
+pub use settings::{RestoreCommand, settings_of_a_clone, settings_of_a_target};
 pub use tablespaces::TablespaceMapping;

@@ -18,3 +18,4 @@ mod restore_command_serves_standbys;
 mod restore_to_a_moment;
 mod restore_with_keys_apart;
 mod restores;
+mod restores_are_proven_first;
