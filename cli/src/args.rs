@@ -83,6 +83,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// What to do when it was interrupted.
+    pub fn when_interrupted(&self) -> &'static str {
+        match self {
+            Command::Restore(_) => {
+                "go on with the same command and --resume, or empty the folder, and those of its tablespaces, and restore anew"
+            }
+            _ => "run it again",
+        }
+    }
+}
+
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -128,10 +128,12 @@ pub enum Error {
     },
 
     /// A label is taken by another backup.
-    #[error("there is a backup {label} already; hint: choose another label or wait a second for a new one")]
+    #[error("there is {} {label} already; hint: {}", if *.is_complete { "a backup" } else { "an unfinished backup" }, label_hint(.is_complete))]
     LabelTaken {
         /// The label.
         label: String,
+        /// Whether that backup is complete; else it was interrupted, or is being made.
+        is_complete: bool,
     },
 
     /// The store does not keep what R2 needs, and the settings do not allow it.
@@ -197,6 +199,15 @@ pub struct Different {
     pub archived: Option<Archived>,
     /// What to do.
     pub hint: &'static str,
+}
+
+fn label_hint(is_complete: &bool) -> &'static str {
+    match is_complete {
+        true => "choose another label",
+        false => {
+            "it was interrupted or is being made, and its label stays taken: choose another, or leave --label away"
+        }
+    }
 }
 
 fn known_clusters(known: &[ClusterName]) -> String {

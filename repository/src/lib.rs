@@ -60,6 +60,7 @@ mod names;
 pub mod pack;
 mod repository;
 mod wal_object;
+mod wal_plain;
 
 pub use backups::{Backups, Started};
 pub use cluster::ClusterRepository;

@@ -33,6 +33,7 @@
 
 mod error;
 mod fill;
+mod foreign;
 mod mark;
 mod options;
 mod owner;

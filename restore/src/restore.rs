@@ -165,6 +165,9 @@ impl<'a> Prepared<'a> {
         };
 
         let survey = Survey::read(&mut manifest, &outside).await?;
+        if resumed && !finished {
+            survey.expected.check(&Root::open(&target)?)?;
+        }
         let extents = ExtentReader::new(&cluster.backups());
         let control = survey.content(CONTROL_FILE, &extents).await?;
         proof::check_control(&control, facts.system_id).map_err(damaged)?;
@@ -291,10 +294,12 @@ impl<'a> Prepared<'a> {
     fn write_settings(&self, data: &Root) -> Result<()> {
         let existing = data.read_small(&known(AUTO_CONF)?, MAX_AUTO_CONF_BYTES)?.unwrap_or_default();
         self.write(data, AUTO_CONF, &merge(&existing, &settings(self.plan, self.options)))?;
-        let signal = match self.options.role {
-            Role::Primary => RECOVERY_SIGNAL,
-            Role::Standby => STANDBY_SIGNAL,
+        let (signal, other) = match self.options.role {
+            Role::Primary => (RECOVERY_SIGNAL, STANDBY_SIGNAL),
+            Role::Standby => (STANDBY_SIGNAL, RECOVERY_SIGNAL),
         };
+        // The interrupted restore may have been of the other role.
+        data.remove(&known(other)?)?;
         self.write(data, signal, b"")
     }
 

@@ -6,6 +6,7 @@ mod archive_command_checks_what_it_takes;
 mod archive_command_is_durable;
 mod archive_command_knows_its_cluster;
 mod archive_command_refuses_other_content;
+mod check_and_init;
 mod commands;
 mod commands_keep_secrets;
 mod commands_on_s3;
