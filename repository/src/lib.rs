@@ -10,7 +10,7 @@
 //! | [`keys`], `names` | the names of objects, and what may be part of one |
 //! | `repository`, `cluster` | a repository, and the part of it that belongs to one cluster |
 //! | `init`, `facts` | making a repository; what repository and cluster say of themselves |
-//! | `wal_object` | segments, histories and backup labels (R3, R7) |
+//! | `wal_object`, `wal_plain` | segments, histories and backup labels (R3, R7); what of them is told without an identity |
 //! | `backups` | which backups there are |
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |

@@ -12,7 +12,7 @@
 //! | `survey`, `proof`, `space` | what is seen to before anything is written (R12) |
 //! | `places`, `tablespaces` | which entry of a manifest goes where |
 //! | `root` | a folder that is written below, and never left (R16) |
-//! | `mark` | the file that says how far an interrupted restore has come (R13) |
+//! | `mark`, `foreign` | the file that says how far an interrupted restore has come; what else lies there (R13) |
 //! | `fill` | the files: ranged reads, verified, written at their place |
 //! | `settings` | `postgresql.auto.conf` |
 //! | `owner`, `sync` | whose the files are; making them outlast a crash |
