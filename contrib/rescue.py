@@ -6,8 +6,7 @@ Written from docs/FORMAT.md alone, with nothing but Python's standard library an
 
     rescue.py REPOSITORY CLUSTER --to DATA --wal WAL [--backup LABEL] [--identity FILE] [--tablespace OLD=NEW]
 
-REPOSITORY is a folder (copy an object store's objects into one). DATA becomes a data directory, WAL a folder of WAL.
-"""
+REPOSITORY is a folder (copy an object store's objects into one). DATA becomes a data directory, WAL a folder of WAL."""
 
 import argparse
 import json
@@ -193,6 +192,7 @@ def main():
     facts = restore(repository, cluster, backup, arguments.to, dict(m.split("=", 1) for m in arguments.tablespace))
     wal(repository, cluster, arguments.wal)
     print(f"backup {backup[0].name} is in {arguments.to}, consistent from {facts['stop_lsn']}")
+    print("remove each restore_command and recovery_target… line from postgresql.auto.conf: they are of an earlier recovery")
     print(f"set restore_command = 'cp {arguments.wal.absolute()}/%f %p', make recovery.signal, and start it")
 
 

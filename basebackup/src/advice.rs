@@ -41,6 +41,8 @@ pub struct ServerSettings {
     pub fsync: bool,
     /// `full_page_writes`.
     pub full_page_writes: bool,
+    /// Settings that say where recovery stops, `recovery_target_…`, and are set though the server has left recovery.
+    pub recovery_targets: Vec<String>,
     /// What the archiver last did.
     pub archiver: Archiver,
 }
@@ -72,7 +74,10 @@ SELECT (SELECT system_identifier FROM pg_control_system()), \
        current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'), \
        current_setting('data_checksums'), current_setting('fsync'), current_setting('full_page_writes'), \
        last_archived_wal, last_archived_time, last_failed_wal, last_failed_time, \
-       last_failed_time > coalesce(last_archived_time, '-infinity') \
+       last_failed_time > coalesce(last_archived_time, '-infinity'), \
+       (SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings WHERE NOT pending_restart AND \
+           (name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time', 'recovery_target_xid') \
+            AND setting <> '' OR name = 'recovery_target_timeline' AND setting <> 'latest')) \
 FROM pg_stat_archiver";
 
 impl ServerSettings {
@@ -118,6 +123,7 @@ fn read(row: &DataRow) -> Result<ServerSettings> {
         data_checksums: is_on(14)?,
         fsync: is_on(15)?,
         full_page_writes: is_on(16)?,
+        recovery_targets: text(22)?.split_whitespace().map(str::to_owned).collect(),
         archiver: Archiver {
             last_archived: maybe(17)?,
             last_archived_at: maybe(18)?,
@@ -176,14 +182,20 @@ impl Advice {
 
 /// Everything in a server's settings that would hurt, the worst first.
 pub fn advise(server: &ServerSettings) -> Vec<Advice> {
-    let mut found = archiving(server);
+    advise_with(server, "archive_command = 'highwater-archive-cmd %p'")
+}
+
+/// The same, where `archive_command` is the line for postgresql.conf that archives by this machine's configuration.
+pub fn advise_with(server: &ServerSettings, archive_command: &str) -> Vec<Advice> {
+    let mut found = archiving(server, archive_command);
+    found.extend(recovery(server));
     found.extend(backups(server));
     found.extend(durability(server));
     found.sort_by_key(|advice| advice.severity != Severity::Wrong);
     found
 }
 
-fn archiving(server: &ServerSettings) -> Vec<Advice> {
+fn archiving(server: &ServerSettings, archive_command: &str) -> Vec<Advice> {
     let mut found = Vec::new();
     let archives = match server.archive_mode.as_str() {
         "on" => !server.is_standby,
@@ -204,7 +216,7 @@ fn archiving(server: &ServerSettings) -> Vec<Advice> {
     } else if archives && !server.archive_command.contains("highwater-archive-cmd") {
         found.push(Advice::wrong(
             "archive_command does not run highwater-archive-cmd: nothing comes into the repository",
-            "archive_command = 'highwater-archive-cmd %p'",
+            archive_command,
         ));
     } else if archives && server.archiver.is_failing {
         found.push(Advice::risk(
@@ -214,11 +226,30 @@ fn archiving(server: &ServerSettings) -> Vec<Advice> {
     }
     if archives && server.archive_timeout_seconds == 0 {
         found.push(Advice::risk(
-            "archive_timeout is 0: commits of a quiet cluster stay on this server until 16 MiB of WAL are full",
+            format!(
+                "archive_timeout is 0: commits of a quiet cluster stay on this server until {} MiB of WAL are full",
+                server.segment_size.bytes() >> 20
+            ),
             "archive_timeout = 60",
         ));
     }
     found
+}
+
+/// A target that recovery has reached goes on standing in the settings, and from there into every copy.
+fn recovery(server: &ServerSettings) -> Vec<Advice> {
+    if server.is_standby || server.recovery_targets.is_empty() {
+        return Vec::new();
+    }
+    let resets: String =
+        server.recovery_targets.iter().map(|name| format!("ALTER SYSTEM RESET {name}; ")).collect();
+    vec![Advice::risk(
+        format!(
+            "{} is still set from an earlier recovery: a standby made from this server would stop there and not follow it",
+            server.recovery_targets.join(", ")
+        ),
+        format!("{resets}SELECT pg_reload_conf();"),
+    )]
 }
 
 fn backups(server: &ServerSettings) -> Vec<Advice> {
@@ -297,6 +328,7 @@ mod tests {
             data_checksums: true,
             fsync: true,
             full_page_writes: true,
+            recovery_targets: Vec::new(),
             archiver: Archiver::default(),
         }
     }
@@ -322,6 +354,11 @@ mod tests {
             ),
             (ServerSettings { archive_timeout_seconds: 0, ..good() }, Risk, "archive_timeout = 60"),
             (ServerSettings { archiver: failing, ..good() }, Risk, "log"),
+            (
+                ServerSettings { recovery_targets: vec!["recovery_target_lsn".into()], ..good() },
+                Risk,
+                "ALTER SYSTEM RESET recovery_target_lsn;",
+            ),
             (ServerSettings { wal_level: "minimal".into(), ..good() }, Wrong, "wal_level = replica"),
             (ServerSettings { may_replicate: false, ..good() }, Wrong, "ALTER ROLE \"backup\" REPLICATION"),
             (ServerSettings { max_wal_senders: 0, ..good() }, Wrong, "max_wal_senders = 10"),
@@ -330,6 +367,9 @@ mod tests {
             (ServerSettings { full_page_writes: false, ..good() }, Risk, "full_page_writes = on"),
             (ServerSettings { data_checksums: false, ..good() }, Risk, "pg_checksums --enable"),
         ];
+        let small = SegmentSize::new(1 << 20).unwrap();
+        let quiet = ServerSettings { archive_timeout_seconds: 0, segment_size: small, ..good() };
+        assert!(advise(&quiet)[0].what.contains("until 1 MiB of WAL"));
         for (server, severity, mend) in table {
             let advice = advise(&server);
             assert_eq!(advice.len(), 1, "{advice:?}");

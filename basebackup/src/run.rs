@@ -30,6 +30,11 @@ use crate::{Error, Result};
 /// For the note of how a backup ended, when it has failed: the store may be what failed.
 const NOTE_LIMIT: Duration = Duration::from_secs(10);
 
+/// So many seconds behind the server's time a label is looked for that nobody has.
+const LABEL_TRIES: i64 = 10;
+/// In a second.
+const MICROSECONDS: i64 = 1_000_000;
+
 /// Makes a base backup. It exists when this has answered with its report (R9).
 ///
 /// Dropping the future gives it up; [`run_until`] notes that in the repository's events too.
@@ -120,12 +125,9 @@ impl<'a> Session<'a> {
             progress.note(&note);
         }
         put_history(&mut client, identity.timeline, &cluster).await?;
-        let label = match &options.label {
-            Some(label) => label.clone(),
-            None => label_for(facts.time)?,
-        };
-        let started = cluster.backups().start(&label).await?;
-        let event = Event::new(ACTION, Some(&options.cluster), Outcome::Begun).with("label", label.as_str());
+        let started = start(&cluster.backups(), options, facts.time).await?;
+        let label = started.label.as_str();
+        let event = Event::new(ACTION, Some(&options.cluster), Outcome::Begun).with("label", label);
         repository.note(&event).await?;
         Ok(Session { options, progress, client, facts, cluster, started, begun })
     }
@@ -234,8 +236,11 @@ impl Parent {
         };
         progress.phase(&Phase::Begun { label: started.label.clone(), parent: label.clone() });
         let (Some(label), Some(manifest)) = (label, manifest) else { return Ok(None) };
-        match ParentIndex::build(*manifest, &options.scratch).await {
-            Ok(index) => Ok(Some(Parent { label, index })),
+        match ParentIndex::build(backups, *manifest, &options.scratch).await {
+            Ok((index, lacking)) => {
+                lacking.note(&label).iter().for_each(|note| progress.note(note));
+                Ok(Some(Parent { label, index }))
+            }
             Err(Error::Repository(error)) if crate::parent::is_unreadable(&error) => {
                 progress.note(&format!(
                     "everything is stored anew, since the manifest of {label} cannot be read: {error}"
@@ -293,10 +298,29 @@ pub async fn put_history(
     timeline: TimelineId,
     cluster: &ClusterRepository,
 ) -> Result<()> {
+    // The first timeline has none, and a server that is asked for it complains in its log.
+    if timeline == TimelineId::FIRST {
+        return Ok(());
+    }
     if let Some(history) = client.timeline_history(timeline).await? {
         cluster.put_wal(WalFile::History(timeline), &history.content, None).await?;
     }
     Ok(())
+}
+
+/// Claims the label that was asked for; without one, that of the server's time or of one of the next seconds, should another
+/// backup have begun in the same.
+async fn start(backups: &Backups, options: &Options, time: Timestamp) -> Result<Started> {
+    if let Some(label) = &options.label {
+        return Ok(backups.start(label).await?);
+    }
+    let mut second = 0;
+    loop {
+        match backups.start(&label_for(Timestamp(time.0 + second * MICROSECONDS))?).await {
+            Err(highwater_repository::Error::LabelTaken { .. }) if second < LABEL_TRIES => second += 1,
+            started => return Ok(started?),
+        }
+    }
 }
 
 fn label_for(time: Timestamp) -> Result<Label> {

@@ -83,6 +83,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// What to do when it was interrupted.
+    pub fn when_interrupted(&self) -> &'static str {
+        match self {
+            Command::Restore(_) => {
+                "go on with the same command and --resume, or empty the folder, and those of its tablespaces, and restore anew"
+            }
+            _ => "run it again",
+        }
+    }
+}
+
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -239,8 +251,8 @@ pub struct RestoreArgs {
     /// What the server does at the target
     #[arg(long, value_enum, default_value_t = Action::Promote)]
     pub action: Action,
-    /// Become a standby that follows the archive, instead of stopping at a target
-    #[arg(long, conflicts_with = "action")]
+    /// Become a standby that follows the archive to its end, with --latest, instead of stopping there
+    #[arg(long, conflicts_with_all = ["action", "timeline", "exclusive", "at", "lsn", "xid", "name", "immediate"])]
     pub standby: bool,
     /// Go on with a restore into this folder that was cut short
     #[arg(long)]
@@ -248,7 +260,7 @@ pub struct RestoreArgs {
     /// Who is to own the files [default: whoever owns the folder above]
     #[arg(long, value_name = "USER")]
     pub owner: Option<String>,
-    /// Only tell what would be done
+    /// Prove that it can be done and tell how, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -315,6 +327,23 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert!(parse_bytes("1T").is_err());
+    }
+
+    #[test]
+    fn r22_a_standby_stops_at_no_target() {
+        let parsed = |more: &[&str]| {
+            let line = ["highwater", "restore", "--to", "/x", "--standby"].iter().chain(more);
+            Cli::try_parse_from(line).is_ok()
+        };
+        assert!(parsed(&["--latest"]));
+        for target in
+            [&["--at", "now"][..], &["--lsn", "0/28"], &["--xid", "7"], &["--name", "n"], &["--immediate"]]
+        {
+            assert!(!parsed(target), "{target:?}");
+        }
+        for more in [&["--action", "pause"][..], &["--timeline", "1"], &["--exclusive"]] {
+            assert!(!parsed(&[&["--latest"], more].concat()), "{more:?}");
+        }
     }
 
     #[test]

@@ -40,8 +40,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Ended by a signal.
-    #[error("interrupted by {0}; nothing that was begun counts as complete")]
-    Interrupted(&'static str),
+    #[error("interrupted by {signal}; nothing that was begun counts as complete; hint: {hint}")]
+    Interrupted {
+        /// Its name.
+        signal: &'static str,
+        /// How to go on.
+        hint: &'static str,
+    },
 }
 
 impl Error {
@@ -61,7 +66,7 @@ impl Error {
             Error::Server(error) => of_server(error),
             Error::Backup(highwater_basebackup::Error::Repository(error)) => of_repository(error),
             Error::Restore(error) => of_restore(error),
-            Error::Backup(_) | Error::Io { .. } | Error::Interrupted(_) => Exit::Failed,
+            Error::Backup(_) | Error::Io { .. } | Error::Interrupted { .. } => Exit::Failed,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The `highwater` command: every verb, thin. What a verb does is in the crates below; here are its arguments, its output and its
 //! exit status.
 
+mod archive_command;
 mod args;
 mod commands;
 mod context;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         tokio::select! {
             result = commands::run(&cli) => result,
-            signal = signalled() => Err(Error::Interrupted(signal)),
+            signal = signalled() => Err(Error::Interrupted { signal, hint: cli.command.when_interrupted() }),
         }
     });
     // A thread that hangs on a dead network file system must not keep the program from ending.

@@ -66,11 +66,14 @@ impl Backups {
         };
         let body = self.repository.small_object(&started)?;
         // The body holds a random identity, so what is there with the same bytes was put by this very call.
-        self.repository.put_own(&self.section.started(label), &body).await.map_err(|error| match error {
-            Error::Different(_) => Error::LabelTaken { label: label.to_string() },
-            other => other,
-        })?;
-        Ok(started)
+        match self.repository.put_own(&self.section.started(label), &body).await {
+            Ok(()) => Ok(started),
+            Err(Error::Different(_)) => {
+                let manifest = self.repository.store().size(&self.section.manifest(label)).await;
+                Err(Error::LabelTaken { label: label.to_string(), is_complete: manifest.is_ok() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The labels of all backups, in order; each was begun, and may be complete, unfinished or expired.

@@ -26,6 +26,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// An object that a manifest names is not there.
+    #[error(
+        "{key} is missing, and a backup relies on it; hint: bring the object back from another copy of the repository, or \
+         restore from a backup that does not need it (highwater list, then --backup LABEL); highwater backup --full makes \
+         one that relies on no other"
+    )]
+    Missing {
+        /// The object.
+        key: String,
+    },
+
     /// An object of that name is there and holds something else (R3). Nothing was changed.
     #[error("{0}")]
     Different(Box<Different>),
@@ -117,10 +128,12 @@ pub enum Error {
     },
 
     /// A label is taken by another backup.
-    #[error("there is a backup {label} already; hint: choose another label or wait a second for a new one")]
+    #[error("there is {} {label} already; hint: {}", if *.is_complete { "a backup" } else { "an unfinished backup" }, label_hint(.is_complete))]
     LabelTaken {
         /// The label.
         label: String,
+        /// Whether that backup is complete; else it was interrupted, or is being made.
+        is_complete: bool,
     },
 
     /// The store does not keep what R2 needs, and the settings do not allow it.
@@ -167,7 +180,7 @@ pub enum Error {
     Sink(#[source] std::io::Error),
 }
 
-const DAMAGED_HINT: &str = "keep the object for examination and restore it from another copy of the repository, or take a new backup";
+const DAMAGED_HINT: &str = "keep the object for examination and restore it from another copy of the repository, or take a new backup with highwater backup --full";
 
 /// Two contents under one name (R3).
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +199,15 @@ pub struct Different {
     pub archived: Option<Archived>,
     /// What to do.
     pub hint: &'static str,
+}
+
+fn label_hint(is_complete: &bool) -> &'static str {
+    match is_complete {
+        true => "choose another label",
+        false => {
+            "it was interrupted or is being made, and its label stays taken: choose another, or leave --label away"
+        }
+    }
 }
 
 fn known_clusters(known: &[ClusterName]) -> String {
@@ -213,14 +235,19 @@ impl Error {
         matches!(self, Error::Store(error) if error.is_passing())
     }
 
-    /// Whether something in the repository is damaged.
+    /// Whether something in the repository is damaged, or missing although a manifest names it.
     pub fn is_damaged(&self) -> bool {
-        matches!(self, Error::Damaged { .. })
+        matches!(self, Error::Damaged { .. } | Error::Missing { .. })
     }
 
     /// Whether it is the configuration that is wrong.
     pub fn is_config(&self) -> bool {
         matches!(self, Error::Config { .. })
+    }
+
+    /// For an object that a manifest names: that the store has none of that name means that it is missing.
+    pub(crate) fn of_named(self, key: impl ToString) -> Error {
+        if self.is_not_found() { Error::Missing { key: key.to_string() } } else { self }
     }
 
     /// An object that is not what it should be, and why.

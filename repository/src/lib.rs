@@ -10,7 +10,7 @@
 //! | [`keys`], `names` | the names of objects, and what may be part of one |
 //! | `repository`, `cluster` | a repository, and the part of it that belongs to one cluster |
 //! | `init`, `facts` | making a repository; what repository and cluster say of themselves |
-//! | `wal_object` | segments, histories and backup labels (R3, R7) |
+//! | `wal_object`, `wal_plain` | segments, histories and backup labels (R3, R7); what of them is told without an identity |
 //! | `backups` | which backups there are |
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
@@ -60,6 +60,7 @@ mod names;
 pub mod pack;
 mod repository;
 mod wal_object;
+mod wal_plain;
 
 pub use backups::{Backups, Started};
 pub use cluster::ClusterRepository;
@@ -74,8 +75,8 @@ pub use manifest::{Entry, EntryPath, Item, ManifestHead, ManifestReader, Manifes
 pub use marker::Marker;
 pub use names::{ClusterName, EventId, Label, PackId, RepositoryId};
 pub use pack::{
-    CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackTotals,
-    PackWriter,
+    CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackPage,
+    PackTotals, PackWriter, StoredPack,
 };
 pub use repository::Repository;
 pub use wal_object::{Archived, EncodedWal, MAX_SMALL_FILE_BYTES, Stored, WalHead, WalObject, WalPage};

@@ -220,7 +220,8 @@ async fn a_label_is_claimed_once_even_when_the_answer_is_lost() {
     let started = backups.start(&label).await.unwrap();
     assert_eq!(backups.started(&label).await.unwrap(), started);
     let taken = common::cluster(&scratch.without_identity()).backups().start(&label).await.unwrap_err();
-    assert!(matches!(taken, Error::LabelTaken { .. }), "{taken}");
+    assert!(matches!(taken, Error::LabelTaken { is_complete: false, .. }), "{taken}");
+    assert!(taken.to_string().contains("an unfinished backup"), "{taken}");
     let lost = Rule::on(Operation::PutIfAbsent, Fault::Before(ErrorKind::Unavailable));
     let store = Arc::new(FaultStore::new(scratch.store.clone(), 1, [lost]));
     let backups = common::cluster(&Repository::with_store(store, &scratch.config).unwrap()).backups();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::{KINDS, Kind, Scratch, cluster};
 use highwater_repository::{
-    Backups, Error, ExtentCompressor, ExtentReader, ExtentRef, PackLimits, PackTotals, PackWriter, Repository,
+    Backups, Error, ExtentCompressor, ExtentReader, ExtentRef, PackLimits, PackTotals, PackWriter,
+    Repository, StoredPack,
 };
 use highwater_storage::ErrorKind;
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
@@ -159,4 +160,55 @@ async fn r01_when_the_writer_has_finished_every_pack_is_there() {
         }
     }
     assert!((5..40).contains(&finished), "{finished} of 40 went through: both ways must be tried");
+}
+
+/// Every pack of the section with its length.
+async fn listed(backups: &Backups) -> Vec<StoredPack> {
+    let page = backups.packs(None).await.unwrap();
+    assert_eq!(page.next, None);
+    page.packs
+}
+
+#[tokio::test]
+async fn r09_how_far_a_pack_reaches_is_told_without_reading_it() {
+    for kind in KINDS {
+        let scratch = Scratch::new(kind);
+        let backups = scratch.cluster().backups();
+        let (places, totals) = fill(&backups, 40).await.unwrap();
+        scratch.store.spoil("clusters/main/7/packs/00/stray", &b"x"[..]);
+        let packs = listed(&backups).await;
+        assert_eq!(packs.len() as u64, totals.packs, "{kind:?}");
+        assert!(packs.is_sorted_by_key(|pack| pack.id));
+        for extents in by_pack(&places) {
+            let end = |extent: &ExtentRef| extent.offset + u64::from(extent.stored);
+            let length = end(&extents[extents.len() - 1]);
+            let of =
+                |packs: Vec<StoredPack>| packs.into_iter().find(|pack| pack.id == extents[0].pack).unwrap();
+            assert_eq!(backups.readable_bytes(of(packs.clone())).await.unwrap(), length, "{kind:?}");
+            let key = backups.section().pack(extents[0].pack).to_string();
+            let object = scratch.store.objects()[&key].clone();
+            for left in [1, 10, 100, 500, object.len() / 2, object.len() * 4 / 5, object.len() - 1] {
+                scratch.store.spoil(&key, object.slice(..left));
+                let readable = backups.readable_bytes(of(listed(&backups).await)).await.unwrap();
+                assert!(readable < length, "{kind:?}: {left} of {}", object.len());
+                for extent in extents {
+                    let is_read = read(&ExtentReader::new(&backups), &[*extent]).await.is_ok();
+                    assert_eq!(is_read, end(extent) <= readable, "{kind:?}: {left} of {}", object.len());
+                }
+            }
+            scratch.store.spoil(&key, object);
+        }
+    }
+}
+
+#[tokio::test]
+async fn r09_a_plain_pack_in_a_repository_that_now_encrypts_reaches_its_end() {
+    let plain = Scratch::new(Kind::Lz4);
+    fill(&plain.cluster().backups(), 4).await.unwrap();
+    let encrypted = Scratch::new(Kind::EncryptedLz4);
+    let repository = Repository::with_store(plain.store.clone(), &encrypted.config).unwrap();
+    let backups = cluster(&repository).backups();
+    for pack in listed(&backups).await {
+        assert_eq!(backups.readable_bytes(pack).await.unwrap(), pack.stored_bytes);
+    }
 }

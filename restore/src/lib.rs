@@ -12,7 +12,7 @@
 //! | `survey`, `proof`, `space` | what is seen to before anything is written (R12) |
 //! | `places`, `tablespaces` | which entry of a manifest goes where |
 //! | `root` | a folder that is written below, and never left (R16) |
-//! | `mark` | the file that says how far an interrupted restore has come (R13) |
+//! | `mark`, `foreign` | the file that says how far an interrupted restore has come; what else lies there (R13) |
 //! | `fill` | the files: ranged reads, verified, written at their place |
 //! | `settings` | `postgresql.auto.conf` |
 //! | `owner`, `sync` | whose the files are; making them outlast a crash |
@@ -33,6 +33,7 @@
 
 mod error;
 mod fill;
+mod foreign;
 mod mark;
 mod options;
 mod owner;
@@ -55,6 +56,6 @@ pub use options::{Action, Options, Role};
 pub use owner::Owner;
 pub use progress::{Progress, Silent, Step};
 pub use report::{Report, RestoredTablespace};
-pub use restore::restore;
-pub use settings::{RestoreCommand, settings_of_a_clone};
+pub use restore::{prove, restore};
+pub use settings::{RestoreCommand, settings_of_a_clone, settings_of_a_target};
 pub use tablespaces::TablespaceMapping;

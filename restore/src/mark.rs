@@ -99,8 +99,7 @@ impl Mark {
     pub(crate) fn read(root: &Root) -> Result<Option<Mark>> {
         let Some(content) = root.read_small(&file_name()?, MAX_BYTES)? else { return Ok(None) };
         let bad = |reason: String| {
-            let hint =
-                "empty the folder and restore anew, or resume with the version of Highwater that began it";
+            let hint = "empty the folder, and those of its tablespaces, and restore anew, or resume with the version of Highwater that began it";
             Error::target(root.path().join(FILE_NAME), format!("cannot be understood: {reason}"), hint)
         };
         let mark: Mark = serde_json::from_slice(&content).map_err(|error| bad(error.to_string()))?;
@@ -132,7 +131,7 @@ impl Mark {
             Some(difference) => Err(Error::target(
                 folder,
                 format!("holds another restore: {difference}"),
-                "resume with the options it was begun with, or empty the folder and restore anew",
+                "resume with the options it was begun with, or empty the folder, and those of its tablespaces, and restore anew",
             )),
         }
     }

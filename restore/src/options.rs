@@ -30,6 +30,8 @@ pub struct Options {
     pub restore_command: RestoreCommand,
     /// What was asked for, as on the command line (`--at 2026-01-31 23:59:59+00`); for the marker and the audit trail.
     pub asked: String,
+    /// What the report is to tell at its end beside its own notes.
+    pub notes: Vec<String>,
     /// How often the mark notes how far the restore has come.
     pub checkpoint_interval: Duration,
 }
@@ -51,6 +53,7 @@ impl Options {
             owner: None,
             restore_command,
             asked: String::new(),
+            notes: Vec::new(),
             checkpoint_interval: Options::CHECKPOINT_INTERVAL,
         }
     }

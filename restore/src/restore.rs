@@ -19,7 +19,7 @@ use crate::places::{
     AUTO_CONF, BACKUP_LABEL, CONTROL_FILE, Places, RECOVERY_SIGNAL, STANDBY_SIGNAL, VERSION_FILE, known,
 };
 use crate::progress::{Progress, Step};
-use crate::report::{Machine, Report, RestoredTablespace, kind_note, start_command};
+use crate::report::{Machine, Report, RestoredTablespace, kind_note, start_command, target_note};
 use crate::root::Root;
 use crate::settings::{follows, merge, settings};
 use crate::survey::Survey;
@@ -82,6 +82,14 @@ pub async fn restore(
     Ok(prepared.report(done, notes, begun))
 }
 
+/// Proves that [`restore`] can begin, as it does itself first; writes nothing.
+///
+/// # Errors
+/// Those that [`restore`] has before it writes.
+pub async fn prove(cluster: &ClusterRepository, plan: &Plan, options: &Options) -> Result<()> {
+    Prepared::new(cluster, plan, options).await.map(drop)
+}
+
 /// Everything that is known before anything is written.
 struct Prepared<'a> {
     cluster: &'a ClusterRepository,
@@ -117,6 +125,7 @@ impl<'a> Prepared<'a> {
         plan: &'a Plan,
         options: &'a Options,
     ) -> Result<Prepared<'a>> {
+        check_role(plan, options)?;
         let label: Label = plan.backup.label.parse()?;
         let damaged = |reason| Error::Manifest { label: label.to_string(), reason };
         let mut manifest = ManifestReader::open(&cluster.backups(), &label).await?;
@@ -156,6 +165,9 @@ impl<'a> Prepared<'a> {
         };
 
         let survey = Survey::read(&mut manifest, &outside).await?;
+        if resumed && !finished {
+            survey.expected.check(&Root::open(&target)?)?;
+        }
         let extents = ExtentReader::new(&cluster.backups());
         let control = survey.content(CONTROL_FILE, &extents).await?;
         proof::check_control(&control, facts.system_id).map_err(damaged)?;
@@ -282,10 +294,12 @@ impl<'a> Prepared<'a> {
     fn write_settings(&self, data: &Root) -> Result<()> {
         let existing = data.read_small(&known(AUTO_CONF)?, MAX_AUTO_CONF_BYTES)?.unwrap_or_default();
         self.write(data, AUTO_CONF, &merge(&existing, &settings(self.plan, self.options)))?;
-        let signal = match self.options.role {
-            Role::Primary => RECOVERY_SIGNAL,
-            Role::Standby => STANDBY_SIGNAL,
+        let (signal, other) = match self.options.role {
+            Role::Primary => (RECOVERY_SIGNAL, STANDBY_SIGNAL),
+            Role::Standby => (STANDBY_SIGNAL, RECOVERY_SIGNAL),
         };
+        // The interrupted restore may have been of the other role.
+        data.remove(&known(other)?)?;
         self.write(data, signal, b"")
     }
 
@@ -328,6 +342,8 @@ impl<'a> Prepared<'a> {
                 conf.display()
             ));
         }
+        notes.extend(target_note(&settings(plan, options), options.role));
+        notes.extend(options.notes.iter().cloned());
         let tablespaces = self.facts.tablespaces.iter().filter_map(|tablespace| {
             let to = self.outside.get(&tablespace.oid)?.clone();
             Some(RestoredTablespace { oid: tablespace.oid, from: tablespace.location.clone(), to })
@@ -355,6 +371,21 @@ impl<'a> Prepared<'a> {
             was_complete: done.was_complete,
         }
     }
+}
+
+/// A standby goes on with what is archived later: it has no moment to stop at.
+fn check_role(plan: &Plan, options: &Options) -> Result<()> {
+    if options.role == Role::Primary || follows(plan, options.role) {
+        return Ok(());
+    }
+    Err(Error::Option {
+        option: "--standby",
+        reason: format!(
+            "a standby follows the archive to its end, and does not stop at {}",
+            plan.request.target
+        ),
+        hint: "use --latest with it; or leave it away, and use --action pause to look at a moment".to_owned(),
+    })
 }
 
 /// The folders of the restore, and that of the repository where it is one.

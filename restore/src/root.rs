@@ -22,7 +22,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 pub(crate) const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 /// What a file is called while [`Root::replace`] writes it.
-const ASIDE: &str = ".highwater-new";
+pub(crate) const ASIDE: &str = ".highwater-new";
 
 /// An open folder.
 #[derive(Debug)]

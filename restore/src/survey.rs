@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use highwater_repository::manifest::{File, Totals};
 use highwater_repository::{EntryPath, ExtentReader, Item, ManifestReader, Run};
 
+use crate::foreign::Expected;
 use crate::places::{BACKUP_LABEL, CONTROL_FILE, MAIN_CONF, Place, VERSION_FILE};
 use crate::{Error, Result};
 
@@ -31,6 +32,8 @@ pub(crate) struct Survey {
     pub(crate) has_main_conf: bool,
     /// Whether a group may read the data directory.
     pub(crate) group_access: bool,
+    /// Files in the data directory, of which each that is found there before has to be one.
+    pub(crate) expected: Expected,
     /// What all of the manifest amounts to, for the comparison with its head.
     seen: Totals,
     /// Where the file that is being read takes its room, and its name where it is held.
@@ -88,7 +91,10 @@ impl Survey {
         check_depth(&file.path)?;
         let tablespace = match Place::of_file(&file.path, outside).map_err(|error| error.to_string())? {
             Place::LeftOut => None,
-            Place::Data(_) => Some(None),
+            Place::Data(path) => {
+                self.expected.add(path.as_bytes());
+                Some(None)
+            }
             Place::Tablespace(oid, _) => Some(Some(oid)),
             Place::TablespaceFolder(_) => {
                 return Err(format!("{} is a file, and should be a tablespace's folder", file.path));

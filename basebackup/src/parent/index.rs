@@ -6,11 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use highwater_repository::{EntryPath, Item, ManifestReader, Run};
+use highwater_repository::{Backups, EntryPath, Item, ManifestReader, Run};
 
-use super::ParentFile;
 use super::file::{RECORD_BYTES, write_record};
+use super::packs::Packs;
 use super::table::Table;
+use super::{Lacking, ParentFile};
 use crate::Result;
 
 /// Bytes that are written at a time.
@@ -28,18 +29,24 @@ pub(crate) struct ParentIndex {
 }
 
 impl ParentIndex {
-    /// Reads the manifest to its end. The files of the index lie, without a name, below `folder`.
-    pub(crate) async fn build(mut manifest: ManifestReader, folder: &Path) -> Result<ParentIndex> {
+    /// Reads the manifest to its end, and leaves out what lies in packs that are gone. The files of the index lie, without
+    /// a name, below `folder`.
+    pub(crate) async fn build(
+        backups: &Backups,
+        mut manifest: ManifestReader,
+        folder: &Path,
+    ) -> Result<(ParentIndex, Lacking)> {
+        let mut packs = Packs::list(backups, folder).await?;
         let mut builder = Builder::new(folder, manifest.head().totals.files)?;
         let mut items = 0;
         while let Some(item) = manifest.next().await? {
-            builder.add(item)?;
+            builder.add(item, &mut packs)?;
             items += 1;
             if items % ITEMS_A_TURN == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(builder.finish()?)
+        Ok((builder.finish()?, packs.into_lacking()))
     }
 
     /// The file of this path, if it was there and had content.
@@ -90,27 +97,29 @@ impl Builder {
         Ok(Builder { records, length: 0, table: Table::new(folder, files)?, open: None })
     }
 
-    fn add(&mut self, item: Item) -> io::Result<()> {
+    fn add(&mut self, item: Item, packs: &mut Packs) -> io::Result<()> {
         match item {
             Item::File(file) => {
                 self.close()?;
                 self.open = Some(OpenRecord { path: file.path, extents: 0, offset: 0 });
                 Ok(())
             }
-            Item::Runs(runs) => runs.iter().try_for_each(|run| self.add_run(run)),
+            Item::Runs(runs) => runs.iter().try_for_each(|run| self.add_run(run, packs)),
             Item::Folder(_) | Item::Link(_) => Ok(()),
         }
     }
 
-    fn add_run(&mut self, run: &Run) -> io::Result<()> {
+    fn add_run(&mut self, run: &Run, packs: &mut Packs) -> io::Result<()> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         match run {
             Run::Zeros(length) => open.offset += length,
             Run::Extents(extents) => {
                 for extent in extents {
-                    self.write(&write_record(open.offset, extent))?;
+                    if packs.hold(extent)? {
+                        self.write(&write_record(open.offset, extent))?;
+                        open.extents += 1;
+                    }
                     open.offset += u64::from(extent.length);
-                    open.extents += 1;
                 }
             }
         }

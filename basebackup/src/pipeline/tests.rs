@@ -122,7 +122,7 @@ fn options() -> Options {
 }
 
 struct Place {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     backups: Backups,
     faults: Arc<FaultStore>,
 }
@@ -139,7 +139,7 @@ impl Place {
         let retry = Retry::new(Arc::<FaultStore>::clone(&faults), &store_config);
         let repository = Repository::with_store(Arc::new(retry), &config).unwrap();
         let backups = repository.cluster(&"main".parse().unwrap(), SystemId(7)).backups();
-        Place { _folder: folder, backups, faults }
+        Place { folder, backups, faults }
     }
 
     /// Makes a backup of what `events` bring, and answers with the bytes taken over and put.
@@ -148,7 +148,7 @@ impl Place {
         self.backups.start(&label).await?;
         let index = match choose(&self.backups).await? {
             Choice::Parent(_, manifest) if !full => {
-                Some(ParentIndex::build(*manifest, &std::env::temp_dir()).await?)
+                Some(ParentIndex::build(&self.backups, *manifest, &std::env::temp_dir()).await?.0)
             }
             _ => None,
         };
@@ -244,6 +244,31 @@ async fn extents_that_have_not_changed_are_taken_over() {
 }
 
 #[tokio::test]
+async fn r09_what_lies_in_packs_that_are_gone_or_cut_short_is_stored_anew() {
+    let place = Place::new(7).await;
+    let files = some_files();
+    place.back_up("first", events(&files, &files), false).await.unwrap();
+    let packs = place.backups.packs(None).await.unwrap().packs;
+    assert!(packs.len() > 4, "{packs:?}");
+    let file = |n: usize| {
+        place.folder.path().join("repository").join(place.backups.section().pack(packs[n].id).as_str())
+    };
+    std::fs::remove_file(file(0)).unwrap();
+    let cut = std::fs::OpenOptions::new().write(true).open(file(1)).unwrap();
+    cut.set_len(packs[1].stored_bytes - 1).unwrap();
+
+    let Choice::Parent(label, manifest) = choose(&place.backups).await.unwrap() else { panic!("no parent") };
+    let (_, lacking) = ParentIndex::build(&place.backups, *manifest, &std::env::temp_dir()).await.unwrap();
+    assert_eq!(lacking.packs, [packs[0].id, packs[1].id].into());
+    let note = lacking.note(&label).unwrap();
+    assert!(note.contains(&packs[0].id.to_string()) && note.contains("first"), "{note}");
+
+    let (reused, stored) = place.back_up("second", events(&files, &files), false).await.unwrap();
+    assert!(reused > 0 && stored > 0, "{reused} {stored}");
+    assert_eq!(place.read_back("second").await.unwrap(), files);
+}
+
+#[tokio::test]
 async fn a_parent_that_is_expired_unfinished_or_damaged_is_not_used() {
     let place = Place::new(3).await;
     let files = some_files();
@@ -266,7 +291,7 @@ async fn a_parent_that_is_expired_unfinished_or_damaged_is_not_used() {
     let choice = choose(&place.backups).await.unwrap();
     // The bit that is wrong lies in the head or behind it: in either case nothing is built on it in the end.
     if let Choice::Parent(_, manifest) = choice {
-        let error = ParentIndex::build(*manifest, &std::env::temp_dir()).await.unwrap_err();
+        let error = ParentIndex::build(&place.backups, *manifest, &std::env::temp_dir()).await.unwrap_err();
         assert!(matches!(&error, Error::Repository(error) if crate::parent::is_unreadable(error)), "{error}");
     }
 }

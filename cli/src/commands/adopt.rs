@@ -95,11 +95,12 @@ impl Answer<'_> {
         if let Some(marker) = &self.marker {
             let folder = &self.server.data_directory;
             let resets = highwater_restore::settings_of_a_clone()
+                .chain(highwater_restore::settings_of_a_target())
                 .map(|name| format!("    ALTER SYSTEM RESET {name};\n"))
                 .collect::<String>();
             text += &format!(
                 "{would} {folder}/highwater.clone: the clone of {} may archive.\n\n\
-                 The restore has kept it apart by these settings; take back what it needs, archive_mode at least, see that\n\
+                 The restore has kept it apart by these settings, and told it where to stop; take them back, archive_mode at least, see that\n\
                  archive_command names cluster {}, and restart it:\n\n{resets}",
                 marker.cluster, self.name
             );

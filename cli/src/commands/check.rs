@@ -1,13 +1,15 @@
 //! `highwater check`: one real round trip, and every setting that would hurt later.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use highwater_basebackup::advice::{self, Advice, ServerSettings, Severity};
 use highwater_replication::{Client, Mode};
-use highwater_repository::{ClusterRepository, Repository};
+use highwater_repository::{ClusterRepository, Config, Plain, Repository};
 use highwater_wal::{Check, Lsn, SegmentKind, SegmentName, TimelineId, WalFile, check_segment};
 use serde::Serialize;
 
+use crate::archive_command;
 use crate::args::CheckArgs;
 use crate::context::Context;
 use crate::error::Error;
@@ -29,6 +31,20 @@ struct Checked {
 struct RoundTrip {
     segment: SegmentName,
     seconds: f64,
+    /// The least that was proven of it in any of the repositories.
+    proof: Proof,
+}
+
+/// What is known of a segment in a repository.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Proof {
+    /// It is there.
+    There,
+    /// It is there, and by its header has the digest of the server's own segment.
+    Digest,
+    /// It was read back.
+    Read,
 }
 
 pub async fn run(context: &Context, args: &CheckArgs) -> Result<(), Error> {
@@ -36,12 +52,21 @@ pub async fn run(context: &Context, args: &CheckArgs) -> Result<(), Error> {
     let repositories = open_all(context, &mut checked).await?;
     let mut client = context.connect(Mode::Sql).await?;
     let server = ServerSettings::ask(&mut client).await?;
-    let timeline = replication_works(context, &mut checked).await;
-    checked.advice.extend(advice::advise(&server));
+    let replication = replication_works(context, &mut checked).await;
+    let config = Config::path(context.common.config.as_deref());
+    let line = archive_command::line(&config, &context.cluster_name()?);
+    checked.advice.extend(advice::advise_with(&server, &line));
     let clusters = clusters_of(context, &repositories, &server).await?;
+    let timeline = match replication {
+        Some((timeline, client)) if !args.settings_only => {
+            put_history(client, timeline, &clusters, &mut checked).await;
+            Some(timeline)
+        }
+        _ => None,
+    };
     let broken = checked.advice.iter().any(|advice| advice.severity == Severity::Wrong);
     match timeline {
-        Some(timeline) if !args.settings_only && !broken && !server.is_standby => {
+        Some(timeline) if !broken && !server.is_standby => {
             match round_trip(&mut client, &server, timeline, &clusters, args.timeout).await {
                 Ok(trip) => checked.round_trip = Some(trip),
                 Err(advice) => checked.advice.push(advice),
@@ -100,16 +125,37 @@ async fn clusters_of(
     Ok(clusters)
 }
 
-/// Opens a replication connection, as a backup will; gives the server's timeline.
-async fn replication_works(context: &Context, checked: &mut Checked) -> Option<TimelineId> {
+/// Sees that the history of the server's timeline is in every repository: an archive that was begun after a promotion would
+/// lack it, since the server archives it but once.
+async fn put_history(
+    mut client: Client,
+    timeline: TimelineId,
+    clusters: &[ClusterRepository],
+    checked: &mut Checked,
+) {
+    for cluster in clusters {
+        if let Err(error) = highwater_basebackup::put_history(&mut client, timeline, cluster).await {
+            checked.advice.push(Advice::wrong(
+                format!(
+                    "the history of timeline {timeline} is not in {}: {error}",
+                    cluster.repository().url()
+                ),
+                "without it no restore can follow this timeline: mend that, and run this again",
+            ));
+        }
+    }
+    client.close().await;
+}
+
+/// Opens a replication connection, as a backup will; gives the server's timeline, and the connection.
+async fn replication_works(context: &Context, checked: &mut Checked) -> Option<(TimelineId, Client)> {
     let asked = async {
         let mut client = context.connect(Mode::Replication).await?;
         let identity = client.identify_system().await?;
-        client.close().await;
-        Ok::<_, Error>(identity.timeline)
+        Ok::<_, Error>((identity.timeline, client))
     };
     match asked.await {
-        Ok(timeline) => Some(timeline),
+        Ok(works) => Some(works),
         Err(error) => {
             checked.advice.push(Advice::wrong(
                 format!("no backup can be taken: a replication connection fails: {error}"),
@@ -136,10 +182,12 @@ async fn round_trip(
         )
     })?;
     let segment = SegmentName::ending_at(timeline, switched, server.segment_size);
+    let mut proof = Proof::Read;
     for cluster in clusters {
-        arrives(cluster, segment, server, timeout.saturating_sub(begun.elapsed())).await?;
+        let left = timeout.saturating_sub(begun.elapsed());
+        proof = proof.min(arrives(cluster, segment, server, left).await?);
     }
-    Ok(RoundTrip { segment, seconds: begun.elapsed().as_secs_f64() })
+    Ok(RoundTrip { segment, seconds: begun.elapsed().as_secs_f64(), proof })
 }
 
 /// Writes something, since a segment in which nothing happened is not switched, and switches.
@@ -153,12 +201,13 @@ async fn arrives(
     segment: SegmentName,
     server: &ServerSettings,
     timeout: Duration,
-) -> Result<(), Advice> {
+) -> Result<Proof, Advice> {
     let deadline = Instant::now() + timeout;
     let url = cluster.repository().url();
-    loop {
-        match cluster.wal_head(WalFile::Segment(segment)).await {
-            Ok(_) => break,
+    let there = loop {
+        // Not its head: a host that only archives could not read that.
+        match cluster.wal_plain(WalFile::Segment(segment)).await {
+            Ok(plain) => break plain,
             Err(error) if error.is_not_found() && Instant::now() < deadline => tokio::time::sleep(POLL).await,
             Err(error) if error.is_not_found() => {
                 return Err(Advice::wrong(
@@ -168,7 +217,7 @@ async fn arrives(
             }
             Err(error) => return Err(unreadable(segment, &url, &error.to_string())),
         }
-    }
+    };
     match cluster.get_wal(WalFile::Segment(segment)).await {
         Ok(object) => check_segment(
             segment,
@@ -178,10 +227,22 @@ async fn arrives(
             Check::Header,
             SegmentKind::Complete,
         )
-        .map(drop)
+        .map(|_| Proof::Read)
         .map_err(|refusal| unreadable(segment, &url, &refusal.to_string())),
         // A host that only archives holds the public key alone; what it cannot read is read where the restore will be.
-        Err(highwater_repository::Error::Locked { .. }) => Ok(()),
+        Err(highwater_repository::Error::Locked { .. }) => {
+            let own = Path::new(&server.data_directory).join("pg_wal").join(segment.to_string());
+            match std::fs::read(own).map(|bytes| Plain::of(&bytes)) {
+                Ok(here) if here == there => Ok(Proof::Digest),
+                Ok(here) => Err(unreadable(
+                    segment,
+                    &url,
+                    &format!("by its header it has {there}, and the server's own segment has {here}"),
+                )),
+                // Another host, another user, or the server has reused the file.
+                Err(_) => Ok(Proof::There),
+            }
+        }
         Err(error) => Err(unreadable(segment, &url, &error.to_string())),
     }
 }
@@ -201,7 +262,14 @@ fn text(checked: &Checked, args: &CheckArgs) -> String {
     match &checked.round_trip {
         Some(trip) => {
             let time = output::duration(Duration::from_secs_f64(trip.seconds));
-            text += &format!("ok     {} was archived and read back, {time} after the switch\n", trip.segment);
+            let what = match trip.proof {
+                Proof::Read => "and read back",
+                Proof::Digest => {
+                    "with the server's digest; this host has no key to read it back, as is meant"
+                }
+                Proof::There => "and is there; this host has no key to read it back, as is meant",
+            };
+            text += &format!("ok     {} was archived {what}, {time} after the switch\n", trip.segment);
         }
         None if args.settings_only => {}
         None => text += "--     no segment went to the repository and back\n",

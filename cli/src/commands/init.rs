@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use highwater_basebackup::advice::ServerSettings;
 use highwater_replication::{Mode, connect};
-use highwater_repository::config::{DEFAULT_PATH, PATH_VARIABLE};
 use highwater_repository::{
-    ClusterConfig, Config, Initialised, KeyPair, PASSPHRASE_WORK_FACTOR, Repository, RepositoryConfig, Secret,
+    ClusterConfig, ClusterRepository, Config, Initialised, KeyPair, PASSPHRASE_WORK_FACTOR, Repository,
+    RepositoryConfig, Secret,
 };
 use highwater_wal::Check;
 use serde_json::json;
 
+use crate::archive_command;
 use crate::args::{Common, InitArgs};
 use crate::context::{Context, connection_of};
 use crate::error::Error;
@@ -34,7 +35,7 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<(), Error> {
             config.encrypt_to = vec![pair.recipient().to_owned()];
         }
     }
-    let mut made = Vec::new();
+    let (mut made, mut clusters) = (Vec::new(), Vec::new());
     for config in &configs {
         let (repository, initialised) = Repository::init(config).await?;
         keys.store(&repository).await?;
@@ -42,10 +43,33 @@ pub async fn run(common: &Common, args: &InitArgs) -> Result<(), Error> {
         // What was there before was compared: another segment size or version is an error.
         let _ = cluster.register(server.segment_size, server.major_version()).await?;
         made.push((repository, initialised));
+        clusters.push(cluster);
     }
+    let notes = match put_history(&connection, &clusters).await {
+        Ok(()) => Vec::new(),
+        Err(error) => vec![format!(
+            "The history of the server's timeline is not in the repository yet: {error}\n\
+             Mend that, and run `highwater check`, which puts it there."
+        )],
+    };
     let written = setup.write_config(args, &server, &keys)?;
-    let answer = Answer { setup: &setup, server: &server, keys: &keys, made: &made, written };
+    let answer = Answer { setup: &setup, server: &server, keys: &keys, made: &made, written, notes };
     if common.json { output::json(&answer.json()) } else { output::print(&answer.text()) }
+}
+
+/// Puts the history of the timeline that the server is on: an archive that begins after a promotion would lack it, since the
+/// server archives it but once.
+async fn put_history(
+    connection: &highwater_replication::Config,
+    clusters: &[ClusterRepository],
+) -> Result<(), Error> {
+    let mut client = connect(connection, Mode::Replication).await?;
+    let timeline = client.identify_system().await?.timeline;
+    for cluster in clusters {
+        highwater_basebackup::put_history(&mut client, timeline, cluster).await?;
+    }
+    client.close().await;
+    Ok(())
 }
 
 /// What is to be set up: from the configuration, or from the arguments where there is none yet.
@@ -60,8 +84,7 @@ struct Setup {
 
 impl Setup {
     fn new(common: &Common, args: &InitArgs) -> Result<Setup, Error> {
-        let named = common.config.clone().or_else(|| std::env::var_os(PATH_VARIABLE).map(PathBuf::from));
-        let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
+        let path = Config::path(common.config.as_deref());
         let path = std::path::absolute(&path)
             .map_err(|source| Error::Io { what: format!("find {}", path.display()), source })?;
         if path.exists() {
@@ -121,16 +144,13 @@ impl Setup {
     fn config_text(&self, args: &InitArgs, server: &ServerSettings, keys: &Keys) -> String {
         let mut text = String::from("[repository]\n");
         for repository in &self.repositories {
-            text += &format!("url = {}\n", quoted(repository.store.url.to_string()));
+            text += &format!("url = {}\n", quoted(repository.store.url.expose()));
         }
         if let Some(pair) = &keys.pair {
             text += &format!("encrypt-to = [{}]\n", quoted(pair.recipient()));
         }
-        if let Some(path) = &keys.identity_file {
-            text += &format!("identity-file = {}\n", quoted(path.display()));
-        }
-        if let Some(path) = &keys.passphrase_file {
-            text += &format!("passphrase-file = {}\n", quoted(path.display()));
+        for line in keys.lines().lines() {
+            text += &format!("{}\n", line.trim_start());
         }
         if args.allow_unsafe_store {
             text += "allow-unsafe-store = true\n";
@@ -207,6 +227,19 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The settings that name where the private key is, indented.
+    fn lines(&self) -> String {
+        let mut text = String::new();
+        for (setting, path) in
+            [("identity-file", &self.identity_file), ("passphrase-file", &self.passphrase_file)]
+        {
+            text += &path
+                .as_ref()
+                .map_or_else(String::new, |path| format!("    {setting} = {}\n", quoted(path.display())));
+        }
+        text
+    }
+
     /// Puts the wrapped private key into a repository, where a passphrase was given.
     async fn store(&self, repository: &Repository) -> Result<(), Error> {
         if let (Some(pair), Some(passphrase)) = (&self.pair, &self.passphrase) {
@@ -223,30 +256,37 @@ struct Answer<'a> {
     keys: &'a Keys,
     made: &'a [(Repository, Initialised)],
     written: Option<Written>,
+    /// What could not be done, and does not keep the rest from working.
+    notes: Vec<String>,
 }
 
 impl Answer<'_> {
     /// The lines for postgresql.conf.
     fn lines(&self) -> [String; 3] {
-        let program = std::env::current_exe().ok();
-        let beside =
-            program.as_deref().and_then(Path::parent).map(|folder| folder.join("highwater-archive-cmd"));
-        let program = beside.unwrap_or_else(|| "highwater-archive-cmd".into());
-        let mut command = program.display().to_string();
-        if self.setup.path != Path::new(DEFAULT_PATH) {
-            command += &format!(" --config {}", self.setup.path.display());
-        }
-        let several = Config::load(Some(&self.setup.path)).is_ok_and(|config| config.clusters.len() > 1);
-        if several {
-            command += &format!(" --cluster {}", self.setup.cluster.name);
-        }
-        // As a string of postgresql.conf.
-        let command = format!("{command} %p").replace('\'', "''");
         [
             "archive_mode = on".to_owned(),
-            format!("archive_command = '{command}'"),
+            archive_command::line(&self.setup.path, &self.setup.cluster.name),
             "archive_timeout = 60".to_owned(),
         ]
+    }
+
+    /// What a configuration that was there before lacks of a new key pair.
+    fn lines_for_keys(&self) -> String {
+        let (Some(pair), true) = (&self.keys.pair, self.setup.exists) else { return String::new() };
+        let mut text = format!(
+            "Nothing is encrypted to the new key before {} says so. Set this in its [repository]:\n\n",
+            self.setup.path.display()
+        );
+        for repository in &self.setup.repositories {
+            if let (Some(name), true) = (&repository.name, self.setup.repositories.len() > 1) {
+                text += &format!("    # the one named {name}\n");
+            }
+            let all = repository.encrypt_to.iter().map(String::as_str).chain([pair.recipient()]);
+            let all: Vec<String> = all.map(quoted).collect();
+            text += &format!("    encrypt-to = [{}]\n", all.join(", "));
+            text += &self.keys.lines();
+        }
+        text + "\n"
     }
 
     fn json(&self) -> serde_json::Value {
@@ -267,6 +307,7 @@ impl Answer<'_> {
             "recipient": self.keys.pair.as_ref().map(KeyPair::recipient),
             "config": self.setup.path,
             "postgresql_conf": self.lines(),
+            "notes": self.notes,
         })
     }
 
@@ -288,7 +329,7 @@ impl Answer<'_> {
             "Cluster {}: PostgreSQL {version}, system identifier {system_id}, segments of {size:?}.\n",
             cluster.name
         );
-        if let Some(pair) = &self.keys.pair {
+        if let (Some(pair), false) = (&self.keys.pair, self.setup.exists) {
             text += &format!("Encrypted to {}.\n", pair.recipient());
         }
         if let Some(path) = &self.keys.identity_file {
@@ -298,6 +339,8 @@ impl Answer<'_> {
                 path.display()
             );
         }
+        text += &self.lines_for_keys();
+        self.notes.iter().for_each(|note| text += &format!("{note}\n"));
         match &self.written {
             None => {}
             Some(Written::To(path)) => text += &format!("Wrote the configuration {}.\n", path.display()),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater_catalog::Plan;
-use highwater_repository::config::{DEFAULT_PATH, PATH_VARIABLE};
+use highwater_repository::{ClusterName, Config, RepositoryConfig};
 use highwater_restore::{
     Action, Kind, Options, Owner, Progress, RestoreCommand, Role, Step, TablespaceMapping,
 };
@@ -22,6 +22,7 @@ pub async fn run(context: &Context, args: &RestoreArgs) -> Result<(), Error> {
     // R12: nothing is written before the plan is proven.
     let found = plan::find(&mut catalog, &request).await?;
     if args.dry_run {
+        highwater_restore::prove(catalog.cluster(), &found, &options).await?;
         return tell(context, &found);
     }
     if !context.common.quiet && !context.common.json {
@@ -50,7 +51,9 @@ fn tell(context: &Context, found: &Plan) -> Result<(), Error> {
 }
 
 fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error> {
-    let mut options = Options::new(absolute(&args.to)?, restore_command(context)?);
+    let way = WayToWal::find(context)?;
+    let mut options = Options::new(absolute(&args.to)?, way.command()?);
+    options.notes.extend(way.note());
     options.kind = if args.takeover { Kind::Takeover } else { Kind::Clone };
     options.action = match args.action {
         args::Action::Promote => Action::Promote,
@@ -67,21 +70,62 @@ fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error> {
     Ok(options)
 }
 
-/// How the restored server fetches WAL: from the same repository, by the same configuration.
-fn restore_command(context: &Context) -> Result<RestoreCommand, Error> {
-    if context.config.is_none() {
-        return Err(Error::usage(
-            "a restored server fetches its WAL by a configuration file; hint: write the repository into one and name it with --config",
-        ));
+/// How the restored server fetches WAL: by the configuration's file, since PostgreSQL does not have the environment of this
+/// command.
+struct WayToWal {
+    config: PathBuf,
+    cluster: ClusterName,
+    /// Variables of this command's environment that it does without.
+    variables: Vec<String>,
+}
+
+impl WayToWal {
+    /// # Errors
+    /// [`Error::Usage`] where the file does not lead to the repository that the plan is proven against (R12).
+    fn find(context: &Context) -> Result<WayToWal, Error> {
+        let config = absolute(&Config::path(context.common.config.as_deref()))?;
+        let used = context.repository_config()?;
+        let refused = |reason: String| {
+            Err(Error::usage(format!(
+                "the restored server fetches its WAL by the configuration {}, and not by options or the environment of this \
+                 command: {reason}; hint: write [repository] with this repository's settings into a configuration and name it \
+                 with --config",
+                config.display()
+            )))
+        };
+        let file = match Config::of_file(&config) {
+            Ok(file) => file,
+            Err(error) => return refused(error.to_string()),
+        };
+        let is_used = |known: &&RepositoryConfig| {
+            known.store.url == used.store.url && known.store.endpoint == used.store.endpoint
+        };
+        if !file.repositories.iter().any(|known| is_used(&known)) {
+            let known: Vec<String> = file.repositories.iter().map(RepositoryConfig::label).collect();
+            return refused(format!(
+                "it names {}, and the plan is made for {}",
+                known.join(", "),
+                used.store.url
+            ));
+        }
+        let variables = Config::repository_variables(std::env::vars_os().map(|(name, _)| name));
+        Ok(WayToWal { config, cluster: context.cluster_name()?, variables })
     }
-    let named = context.common.config.clone().or_else(|| std::env::var_os(PATH_VARIABLE).map(PathBuf::from));
-    let config = absolute(&named.unwrap_or_else(|| DEFAULT_PATH.into()))?;
-    let mut arguments =
-        vec!["--config".into(), config, "--cluster".into(), PathBuf::from(context.cluster_name()?.as_str())];
-    if let Some(repository) = &context.common.repository {
-        arguments.extend(["--repository".into(), PathBuf::from(repository)]);
+
+    fn command(&self) -> Result<RestoreCommand, Error> {
+        let cluster = PathBuf::from(self.cluster.as_str());
+        let arguments = ["--config".into(), self.config.clone(), "--cluster".into(), cluster];
+        Ok(RestoreCommand::beside_this_program(arguments)?)
     }
-    Ok(RestoreCommand::beside_this_program(arguments)?)
+
+    /// Secrets may stay in the environment; the server needs them in its own, then.
+    fn note(&self) -> Option<String> {
+        let names = (!self.variables.is_empty()).then(|| self.variables.join(", "))?;
+        Some(format!(
+            "This command had {names} in its environment. Start the server with what it needs of that, too: it reads its WAL by {}.",
+            self.config.display()
+        ))
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {

@@ -8,7 +8,7 @@ use super::{cluster_settings, repository_settings};
 use crate::names::ClusterName;
 use crate::{Error, Result};
 
-const REPOSITORY: &str = "HIGHWATER_REPOSITORY_";
+pub(super) const REPOSITORY: &str = "HIGHWATER_REPOSITORY_";
 const CLUSTER: &str = "HIGHWATER_CLUSTER_";
 
 /// Adds what the variables say; each replaces the file's setting. Variables of other names are passed over.

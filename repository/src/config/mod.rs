@@ -215,6 +215,36 @@ impl Config {
         }
     }
 
+    /// Reads a file alone, without the environment: what a program sees that is started with another one.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn of_file(path: &Path) -> Result<Config> {
+        let place = path.display().to_string();
+        match read_small(path) {
+            Ok(text) => Config::parse(&text, &place, []),
+            Err(error) => Err(Error::Config {
+                place,
+                message: format!("cannot read the configuration: {error}"),
+                hint: format!("write it, or name another with --config or {PATH_VARIABLE}"),
+            }),
+        }
+    }
+
+    /// The file that is read when `named` is what `--config` says.
+    pub fn path(named: Option<&Path>) -> PathBuf {
+        let named = named.map(Path::to_owned).or_else(|| std::env::var_os(PATH_VARIABLE).map(PathBuf::from));
+        named.unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
+    /// The names of the variables in an environment that are settings of repositories, in order.
+    pub fn repository_variables(environment: impl IntoIterator<Item = OsString>) -> Vec<String> {
+        let names = environment.into_iter().filter_map(|name| name.into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with(environment::REPOSITORY)).collect();
+        names.sort();
+        names
+    }
+
     /// What the text of a file and an environment say. `place` names the file in messages.
     pub fn parse(
         text: &str,

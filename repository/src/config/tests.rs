@@ -248,3 +248,12 @@ fn a_file_that_was_named_must_be_there() {
     fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
     assert!(Config::load(Some(&path)).is_err());
 }
+
+#[test]
+fn r22_the_document_lists_every_setting() {
+    let document = include_str!("../../../docs/OPERATIONS.md");
+    let rows: String = document.lines().filter(|line| line.starts_with("| `")).collect();
+    for setting in repository_settings().chain(cluster_settings()) {
+        assert!(rows.contains(&format!("`{setting}`")), "docs/OPERATIONS.md has no row for {setting}");
+    }
+}

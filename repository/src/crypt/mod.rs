@@ -10,7 +10,7 @@ mod passphrase;
 mod seal;
 
 pub(crate) use header::{MAX_HEADER_BYTES, is_encrypted, payload_start, plain_of_header};
-pub(crate) use open::{ChunkRange, Identities, Unopened};
+pub(crate) use open::{ChunkRange, Identities, Unopened, sealed_bytes, whole_chunks};
 pub(crate) use passphrase::{unwrap_identity, wrap_identity};
 pub(crate) use seal::Recipients;
 

@@ -122,6 +122,17 @@ impl ChunkRange {
     }
 }
 
+/// How long an object is whose chunks begin at `payload_start` and hold `plain` bytes.
+pub(crate) fn sealed_bytes(payload_start: usize, plain: u64) -> u64 {
+    let tags = plain.div_ceil(CHUNK_BYTES) * (STORED_CHUNK_BYTES - CHUNK_BYTES);
+    (payload_start as u64).saturating_add(tags).saturating_add(plain)
+}
+
+/// How many plain bytes lie in the whole chunks of an object of `stored` bytes whose chunks begin at `payload_start`.
+pub(crate) fn whole_chunks(payload_start: usize, stored: u64) -> u64 {
+    stored.saturating_sub(payload_start as u64) / STORED_CHUNK_BYTES * CHUNK_BYTES
+}
+
 /// An object of which only the header and one range are at hand.
 struct Sparse {
     header: Bytes,

@@ -151,7 +151,8 @@ impl ManifestReader {
                 let part = *part;
                 self.next_part += 1;
                 self.key = section.manifest_part(&self.label, self.next_part as u32);
-                let object = self.backups.repository().fetch(&self.key, MAX_PART_BYTES).await?;
+                let object = self.backups.repository().fetch(&self.key, MAX_PART_BYTES).await;
+                let object = object.map_err(|error| error.of_named(&self.key))?;
                 let frame = self.backups.repository().unseal(&self.key, object).await?;
                 check_part(&self.key, &frame, &part)?;
                 frame

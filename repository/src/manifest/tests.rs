@@ -141,7 +141,10 @@ async fn r09_there_is_no_backup_before_the_manifest_is_finished() {
     assert_eq!(place.backups.labels().await.unwrap(), std::slice::from_ref(&place.label));
     assert_eq!(place.backups.head(&place.label).await.unwrap(), None);
     assert!(place.read().await.unwrap_err().is_not_found());
-    assert!(matches!(place.backups.start(&place.label).await, Err(Error::LabelTaken { .. })));
+    assert!(matches!(
+        place.backups.start(&place.label).await,
+        Err(Error::LabelTaken { is_complete: false, .. })
+    ));
     writer.finish(head()).await.unwrap();
     assert!(place.backups.head(&place.label).await.unwrap().is_some());
 }

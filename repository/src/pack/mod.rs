@@ -5,10 +5,12 @@
 //! manifests. Encryption is around the whole pack; ranges are read through age's chunks.
 
 mod extent;
+mod listing;
 mod reader;
 mod writer;
 
 pub use extent::{CompressedExtent, ExtentCompressor, ExtentRef};
+pub use listing::{PackPage, StoredPack};
 pub(crate) use reader::check_extent;
 pub use reader::{ExtentReader, FetchedExtents};
 pub use writer::{PackLimits, PackTotals, PackWriter};

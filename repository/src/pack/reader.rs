@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// How many packs' headers are remembered; each takes less than 1 KiB.
 const MAX_HEADERS: usize = 1024;
 /// As much of an encrypted pack is fetched at first for its header.
-const HEADER_FETCH_BYTES: u64 = 4 << 10;
+pub(super) const HEADER_FETCH_BYTES: u64 = 4 << 10;
 
 /// Fetches extents of one section. Cloning is cheap; several may be used at the same time.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl ExtentReader {
     /// pack and in rising order. What lies between them is fetched too, so they should lie close together.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the pack does not reach as far; a store error of kind not-found where it is missing.
+    /// [`Error::Damaged`] where the pack does not reach as far, [`Error::Missing`] where there is none.
     pub async fn fetch(&self, extents: &[ExtentRef]) -> Result<FetchedExtents> {
         let (Some(first), Some(last)) = (extents.first(), extents.last()) else {
             return Ok(FetchedExtents { key: String::new(), frames: Vec::new() });
@@ -63,7 +63,8 @@ impl ExtentReader {
             });
         }
         let start = first.offset;
-        let bytes = self.range(first.pack, start, last.offset + u64::from(last.stored)).await?;
+        let bytes = self.range(first.pack, start, last.offset + u64::from(last.stored)).await;
+        let bytes = bytes.map_err(|error| error.of_named(&key))?;
         let frame = |extent: &ExtentRef| {
             let from = (extent.offset - start) as usize;
             let to = from + extent.stored as usize;

@@ -14,6 +14,7 @@ use serde::Serialize;
 pub(crate) use start::{Machine, start_command};
 
 use crate::options::{Action, Role};
+use crate::settings::{Setting, settings_of_a_target};
 
 /// What a restore did. Its text is for people, its serialisation for programs.
 #[derive(Debug, Clone, Serialize)]
@@ -160,6 +161,21 @@ pub(crate) fn kind_note(kind: Kind, plan: &Plan) -> String {
     }
 }
 
+/// What to take back once a restored server runs. Its target stands in `postgresql.auto.conf` for good otherwise, and goes
+/// with every copy: a standby made by `pg_basebackup -R` would look for the end of the old timeline and not follow its primary.
+pub(crate) fn target_note(settings: &[Setting], role: Role) -> Option<String> {
+    let names: Vec<&str> = settings_of_a_target()
+        .filter(|name| settings.iter().any(|(known, value)| known == name && !value.is_empty()))
+        .collect();
+    if role == Role::Standby || names.is_empty() {
+        return None;
+    }
+    let lines: String = names.iter().map(|name| format!("\n    ALTER SYSTEM RESET {name};")).collect();
+    Some(format!(
+        "Once it has opened for writing, take its target back: a standby made from it would inherit that, and not follow it.\n{lines}\n    SELECT pg_reload_conf();\n"
+    ))
+}
+
 fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut unit = "bytes";
@@ -228,6 +244,22 @@ mod tests {
         assert!(standby.contains("1 segment (") && standby.contains("stays a standby"), "{standby}");
         let complete = Report { was_complete: true, ..report() }.to_string();
         assert!(complete.contains("already") && !complete.contains("fetches"), "{complete}");
+    }
+
+    #[test]
+    fn a_server_that_stops_at_a_target_is_to_forget_it() {
+        let setting = |name, value: &str| (name, value.to_owned());
+        let settings = [
+            setting("recovery_target", ""),
+            setting("recovery_target_timeline", "3"),
+            setting("recovery_target_lsn", "0/28"),
+            setting("restore_command", "x"),
+        ];
+        let note = target_note(&settings, Role::Primary).unwrap();
+        assert!(note.contains("ALTER SYSTEM RESET recovery_target_lsn;"), "{note}");
+        assert!(note.contains("ALTER SYSTEM RESET recovery_target_timeline;"), "{note}");
+        assert!(!note.contains("recovery_target;") && !note.contains("restore_command"), "{note}");
+        assert_eq!(target_note(&settings, Role::Standby), None);
     }
 
     #[test]

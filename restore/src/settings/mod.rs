@@ -37,12 +37,28 @@ const APART: [(&str, &str); 6] = [
     ("primary_slot_name", ""),
     ("synchronous_standby_names", ""),
     ("max_logical_replication_workers", "0"),
-    ("external_pid_file", ""),
+    // An empty name would be opened, and the server would complain of it at each start. It lies in the data directory, and
+    // the server removes it when it ends.
+    ("external_pid_file", "highwater.clone.pid"),
 ];
 
 /// The names of the settings by which a restored clone is kept apart from its original.
 pub fn settings_of_a_clone() -> impl Iterator<Item = &'static str> {
     APART.iter().map(|(name, _)| *name)
+}
+
+/// What says where recovery stops, and what then.
+const TARGET: [&str; 5] = [
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_inclusive",
+    "recovery_target_action",
+    "recovery_target_timeline",
+];
+
+/// The names of the settings that say where a restored server stops: to be taken back once it runs.
+pub fn settings_of_a_target() -> impl Iterator<Item = &'static str> {
+    TARGET.into_iter()
 }
 
 /// The settings for a plan, in the order in which they have to stand: a target that is set must come behind those that

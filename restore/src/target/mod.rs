@@ -95,7 +95,7 @@ pub(crate) fn look(path: &Path, resume: bool) -> Result<Found> {
             false => Err(Error::target(
                 path,
                 format!("holds a restore of backup {} that was interrupted", mark.subject.backup),
-                "go on with it by --resume, or empty the folder and restore anew",
+                format!("go on with it by --resume, or empty {} and restore anew", folders_of(&mark)),
             )),
         };
     }
@@ -110,6 +110,17 @@ pub(crate) fn look(path: &Path, resume: bool) -> Result<Found> {
         () => "name an empty or a new folder, or move this one away; nothing in it was touched",
     };
     Err(Error::target(path, format!("is not empty: it holds {}{more}", shown.join(", ")), hint))
+}
+
+/// What has to be emptied for a restore to begin anew.
+fn folders_of(mark: &Mark) -> String {
+    match mark.subject.tablespaces.is_empty() {
+        true => "the folder".to_owned(),
+        false => {
+            let places: Vec<&str> = mark.subject.tablespaces.values().map(String::as_str).collect();
+            format!("the data directory and the folders of its tablespaces ({})", places.join(", "))
+        }
+    }
 }
 
 /// # Errors

@@ -177,3 +177,28 @@ async fn go_on(kept: &Kept, options: &Options) {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r13_what_the_interrupted_restore_has_not_written_is_refused_by_name() {
+    let (home, made_up, kept) = scene().await;
+    let target = home.path("target");
+    home.fail([cut_at(8)]);
+    kept.restore(&options(&made_up, &target)).await.unwrap_err();
+    home.fail([]);
+    let resume = Options { resume: true, ..options(&made_up, &target) };
+    for foreign in
+        ["pg_wal/000000010000000000000009", "pg_wal/archive_status/x.ready", "tablespace_map", "global/00FF"]
+    {
+        let file = target.join(foreign);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "foreign").unwrap();
+        let error = kept.restore(&resume).await.unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(foreign), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), b"foreign");
+        fs::remove_file(file).unwrap();
+    }
+    fs::write(target.join("standby.signal"), "").unwrap();
+    kept.restore(&resume).await.unwrap();
+    assert!(!target.join("standby.signal").exists());
+    assert_whole(&made_up, &target);
+}

@@ -199,6 +199,7 @@ fn r05_a_clone_cannot_archive_into_its_originals_archive() {
     server.archive_now();
     let clone = bring_back(&site, "clone", &["--latest"]);
     assert_eq!(clone.value("show archive_mode"), "off");
+    assert!(!clone.log().contains("external PID file"), "{}", clone.log());
     let before = site.objects("wal");
     let folder = clone.data_dir().to_owned();
     let segment = clone.value("select pg_walfile_name(pg_switch_wal())");

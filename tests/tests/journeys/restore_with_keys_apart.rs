@@ -31,7 +31,7 @@ fn keys_apart(site: Site) {
     site.highwater(arguments).env(IDENTITY, &wrong).run().fails_clearly().says("hint:");
     assert!(!folder.exists());
 
-    site.highwater(arguments).env(IDENTITY, &identity).run().succeeds();
+    site.highwater(arguments).env(IDENTITY, &identity).run().succeeds().says(IDENTITY);
     // The restored server fetches its WAL with the identity, too; without it, it does not open with less.
     let copy = Postgres::from_data_dir(&folder);
     let failure = copy.try_recover().expect_err("there is no identity to read the WAL with");
