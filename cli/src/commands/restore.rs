@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use highwater_catalog::Plan;
-use highwater_repository::{ClusterName, Config, RepositoryConfig};
+use highwater_repository::{ClusterName, Config, Repository, RepositoryConfig};
 use highwater_restore::{
     Action, Kind, Options, Owner, Progress, RestoreCommand, Role, Step, TablespaceMapping,
 };
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::output::{self, Bar};
 
 pub async fn run(context: &Context, args: &RestoreArgs) -> Result<(), Error> {
-    let options = options(context, args)?;
+    let options = options(context, args).await?;
     let request = plan::request(&args.way)?;
     let mut catalog = context.catalog().await?;
     // R12: nothing is written before the plan is proven.
@@ -50,10 +51,11 @@ fn tell(context: &Context, found: &Plan) -> Result<(), Error> {
     output::print("Nothing was written: this was a dry run.\n")
 }
 
-fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error> {
+async fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error> {
     let way = WayToWal::find(context)?;
     let mut options = Options::new(absolute(&args.to)?, way.command()?);
     options.notes.extend(way.note());
+    options.notes.extend(way.unreadable().await);
     options.kind = if args.takeover { Kind::Takeover } else { Kind::Clone };
     options.action = match args.action {
         args::Action::Promote => Action::Promote,
@@ -77,7 +79,12 @@ struct WayToWal {
     cluster: ClusterName,
     /// Variables of this command's environment that it does without.
     variables: Vec<String>,
+    /// The other repositories in the file, which the server asks as well.
+    others: Vec<RepositoryConfig>,
 }
+
+/// How long another repository is waited for that only a note depends on.
+const PATIENCE_FOR_OTHERS: Duration = Duration::from_secs(5);
 
 impl WayToWal {
     /// # Errors
@@ -100,7 +107,9 @@ impl WayToWal {
         let is_used = |known: &&RepositoryConfig| {
             known.store.url == used.store.url && known.store.endpoint == used.store.endpoint
         };
-        if !file.repositories.iter().any(|known| is_used(&known)) {
+        let (same, others): (Vec<_>, Vec<_>) =
+            file.repositories.iter().cloned().partition(|known| is_used(&known));
+        if same.is_empty() {
             let known: Vec<String> = file.repositories.iter().map(RepositoryConfig::label).collect();
             return refused(format!(
                 "it names {}, and the plan is made for {}",
@@ -109,7 +118,7 @@ impl WayToWal {
             ));
         }
         let variables = Config::repository_variables(std::env::vars_os().map(|(name, _)| name));
-        Ok(WayToWal { config, cluster: context.cluster_name()?, variables })
+        Ok(WayToWal { config, cluster: context.cluster_name()?, variables, others })
     }
 
     fn command(&self) -> Result<RestoreCommand, Error> {
@@ -125,6 +134,27 @@ impl WayToWal {
             "This command had {names} in its environment. Start the server with what it needs of that, too: it reads its WAL by {}.",
             self.config.display()
         ))
+    }
+}
+
+impl WayToWal {
+    /// The repositories that the plan does not need and that cannot be read: the server comes to the end of its WAL only
+    /// when each of them has said that it has no more (R6).
+    async fn unreadable(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for other in &self.others {
+            let mut hasty = other.clone();
+            hasty.store.most_retry_budget = Some(PATIENCE_FOR_OTHERS);
+            if let Err(error) = Repository::open(&hasty).await {
+                notes.push(format!(
+                    "Repository {} cannot be read now ({error}). The restored server asks it, too, and does not open before it \
+                     answers: if it is gone, take it out of {}.",
+                    other.label(),
+                    self.config.display()
+                ));
+            }
+        }
+        notes
     }
 }
 

@@ -134,7 +134,13 @@ fn r01_every_repository_must_have_it_and_each_is_tried() {
     ask("0000000100000000000000FF").ends_with(FAILED).says("hint: ");
 }
 
-fn two_repositories(site: &Site, near: &std::path::Path, far: &std::path::Path, cluster: &str) -> PathBuf {
+/// The path of a configuration with two repositories in these folders, named `near` and `far`.
+pub fn two_repositories(
+    site: &Site,
+    near: &std::path::Path,
+    far: &std::path::Path,
+    cluster: &str,
+) -> PathBuf {
     let repository = |name: &str, folder: &std::path::Path| {
         format!("[[repository]]\nname = '{name}'\nurl = 'file://{}'\n", folder.display())
     };

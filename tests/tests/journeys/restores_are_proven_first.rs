@@ -4,6 +4,7 @@ use std::fs;
 
 use highwater_tests::{CLUSTER, Postgres, Site, highwater};
 
+use crate::archive_command_is_durable::two_repositories;
 use crate::restores::{archiving, back_up, recovered, restore};
 
 const URL: &str = "HIGHWATER_REPOSITORY_URL";
@@ -80,4 +81,28 @@ fn r22_a_standby_stops_at_no_moment() {
     let (folder, output) = restore(&site, "standby", &["--standby", "--at", &now]);
     output.ends_with(2).says("--standby");
     assert!(!folder.exists());
+}
+
+#[test]
+fn r06_another_repository_that_is_away_is_told_before_the_server_waits_for_it() {
+    let site = Site::on_folder();
+    let server = Postgres::builder().wal_segment_size_mb(1).setting("archive_mode", "on").start();
+    let (near, far) = (site.path("near"), site.path("far"));
+    let (connection, data) = (server.connection_string(), server.data_dir().display());
+    let settings = format!("connection = '{connection}'\ndata-directory = '{data}'");
+    let config = two_repositories(&site, &near, &far, &settings);
+    site.highwater(["init"]).config(&config).run().succeeds();
+    let command =
+        site.archive_command().replace(&site.config().display().to_string(), &config.display().to_string());
+    server.configure("archive_command", &command);
+    server.sql("create table t as select 1 n");
+    site.highwater(["backup", "--quiet"]).config(&config).run().succeeds();
+    server.archive_now();
+    let restore = |name: &str| {
+        let to = site.path(name).display().to_string();
+        site.highwater(["restore", "--immediate", "--to", &to]).config(&config).run().succeeds()
+    };
+    restore("both").does_not_say("cannot be read now");
+    fs::rename(&far, site.path("away")).unwrap();
+    restore("one").says("Repository far cannot be read now").says("two.toml");
 }
