@@ -6,14 +6,16 @@ mod running;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 pub(crate) use overlap::{Occupied, check_apart};
 
 use crate::mark::Mark;
-use crate::root::{PRIVATE_FOLDER, Root};
-use crate::{Error, Result};
+use crate::root::{ASIDE, PRIVATE_FOLDER, Root};
+use crate::{Error, Result, mark};
 use running::PidFile;
 
 const PID_FILE: &str = "postmaster.pid";
@@ -21,6 +23,9 @@ const PID_FILE: &str = "postmaster.pid";
 const MAX_PID_FILE_BYTES: u64 = 64 << 10;
 /// What a new ext file system has at its top.
 const LOST_AND_FOUND: &str = "lost+found";
+/// How long a lock on the folder is waited for, and how often it is asked for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// As many names of a folder that is not empty stand in the message.
 const NAMES_SHOWN: usize = 3;
 
@@ -86,6 +91,9 @@ pub(crate) fn look(path: &Path, resume: bool) -> Result<Found> {
     refuse_running(path)?;
     let root = Root::open(path)?;
     let mut names: Vec<_> = root.entries()?.into_iter().map(|(name, _)| name).collect();
+    // A restore that was killed while it wrote its mark has written nothing else; the next one replaces that.
+    let half_a_mark = format!("{}{ASIDE}", mark::FILE_NAME);
+    names.retain(|name| *name != *half_a_mark);
     if names.is_empty() {
         return Ok(Found::Empty);
     }
@@ -157,9 +165,7 @@ pub(crate) fn occupy(path: &Path, resume: bool) -> Result<(Root, Option<Mark>)> 
         Ok(()) | Err(_) => {}
     }
     let root = Root::open(path)?;
-    flock(root.handle(), FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Error::target(path, "is being restored into by another process", "wait until that restore has ended")
-    })?;
+    lock(&root, path)?;
     // Again, now that nobody else can begin here.
     let mark = match look(path, resume)? {
         Found::Empty => None,
@@ -176,6 +182,27 @@ pub(crate) fn occupy(path: &Path, resume: bool) -> Result<(Root, Option<Mark>)> 
         fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::file("sync", parent))?;
     }
     Ok((root, mark))
+}
+
+/// Locks the folder for this process.
+fn lock(root: &Root, path: &Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match flock(root.handle(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            // A process that another thread is just starting holds copies of all open files for a moment.
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::target(
+                    path,
+                    "is being restored into by another process",
+                    "wait until that restore has ended",
+                ));
+            }
+            Err(errno) => return Err(Error::file("lock", path)(errno.into())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +243,19 @@ mod tests {
         Mark::new(subject(), None).write(&root).unwrap();
         assert!(message(look(scratch.path(), false)).contains("--resume"));
         assert!(matches!(look(scratch.path(), true), Ok(Found::Interrupted(_))));
+    }
+
+    #[test]
+    fn r13_a_restore_killed_while_it_wrote_its_mark_has_left_an_empty_folder() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::write(scratch.path().join("highwater.restore.highwater-new"), "{").unwrap();
+        for resume in [false, true] {
+            assert!(matches!(look(scratch.path(), resume), Ok(Found::Empty)));
+        }
+        let (root, mark) = occupy(scratch.path(), false).unwrap();
+        assert_eq!(mark, None);
+        Mark::new(subject(), None).write(&root).unwrap();
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
 
     #[test]
