@@ -101,6 +101,10 @@ fn hand_out(job: &Job<'_>, uploads: Vec<(Repository, Sender<Prepared>)>) -> Resu
         let compression = repository.compression();
         if !done.iter().any(|(other, _)| *other == compression) {
             let encoded = source.read(repository.encode_wal_while(content, &mut |_| {}))?;
+            // What was checked is what was read first.
+            if done.iter().any(|(_, first)| first.plain() != encoded.plain()) {
+                return Err(source.changed());
+            }
             done.push((compression, encoded));
         }
     }

@@ -64,10 +64,14 @@ impl Source {
     pub fn read<T>(&self, answer: io::Result<T>) -> Result<T, Error> {
         let after = self.content.file().metadata().map_err(|error| failed(&self.path, &error))?;
         if state(&after) != self.found {
-            let changed = io::Error::new(io::ErrorKind::ResourceBusy, "it was changed while it was read");
-            return Err(failed(&self.path, &changed));
+            return Err(self.changed());
         }
         answer.map_err(|error| failed(&self.path, &error))
+    }
+
+    /// The error for a file that is not what it was a moment ago.
+    pub fn changed(&self) -> Error {
+        failed(&self.path, &io::Error::new(io::ErrorKind::ResourceBusy, "it was changed while it was read"))
     }
 }
 

@@ -147,6 +147,24 @@ impl Inventory {
         self.damaged_histories.get(&timeline).map(String::as_str)
     }
 
+    /// The histories that are there and damaged, with what is wrong with each.
+    pub fn damaged_histories(&self) -> impl Iterator<Item = (TimelineId, &str)> {
+        self.damaged_histories.iter().map(|(timeline, reason)| (*timeline, reason.as_str()))
+    }
+
+    /// Whether the history of a timeline is archived and sound.
+    pub fn has_history(&self, timeline: TimelineId) -> bool {
+        self.histories.contains_key(&timeline)
+    }
+
+    /// Whether the history of a timeline is not archived, though something else of the timeline is, or a later one comes from it.
+    pub fn has_lost_history(&self, timeline: TimelineId) -> bool {
+        let has_wal = self.segments.contains_key(&timeline)
+            || self.partials.iter().any(|partial| partial.timeline == timeline);
+        let is_ancestor = || self.histories.values().any(|history| history.left_at(timeline).is_some());
+        !self.has_history(timeline) && (has_wal || is_ancestor())
+    }
+
     /// The archived `.partial` files of a segment number, of any timeline.
     pub fn partials_of(&self, number: u64) -> impl Iterator<Item = SegmentName> {
         self.partials.iter().copied().filter(move |name| name.number(self.segment_size) == number)

@@ -42,6 +42,17 @@ pub struct Unreached {
     pub partial: Option<SegmentName>,
 }
 
+impl Unreached {
+    /// What to ask for where nothing behind the WAL that is there is wanted. Not simply for the parent's end: what the parent wrote
+    /// behind the fork may be the very thing that the cluster went back for.
+    fn without(&self) -> String {
+        let Unreached { parent, fork, .. } = self;
+        format!(
+            "--timeline {parent} --lsn {fork} --exclusive, or where its WAL ends before that for --timeline {parent} --latest"
+        )
+    }
+}
+
 impl std::fmt::Display for Unreached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Unreached { timeline, parent, fork, reached, missing, partial } = self;
@@ -130,11 +141,26 @@ pub enum Unreachable {
     /// The history file of the timeline is missing, so its origin is unknown.
     #[error(
         "{} {}, so nobody can say where timeline {timeline} forked off; hint: \
-         archive it from the pg_wal of the server that is on this timeline, or name an older timeline with --timeline",
+         archive it from the pg_wal of a server that has been on this timeline; a damaged one has to be moved away first",
         .timeline.history_name(), state(.damage)
     )]
     MissingHistory {
         /// The timeline without a history.
+        timeline: TimelineId,
+        /// What is wrong with the history, where it is there and damaged.
+        damage: Option<String>,
+    },
+    /// A server that recovers along the path would ask for this history, and end when it cannot be had.
+    #[error(
+        "{target} can be found, but {} {}, and PostgreSQL asks for it when it recovers and would end there; hint: archive it from the \
+         pg_wal of a server that has been on timeline {timeline} (a damaged one has to be moved away first); if there is none, move all \
+         of that timeline out of the repository",
+        .timeline.history_name(), state(.damage)
+    )]
+    HistoryAskedFor {
+        /// What was asked for.
+        target: Target,
+        /// The timeline whose history it is.
         timeline: TimelineId,
         /// What is wrong with the history, where it is there and damaged.
         damage: Option<String>,
@@ -144,9 +170,9 @@ pub enum Unreachable {
     DamagedBackup(DamagedBackup),
     /// The archived WAL ends before a fork on the path: there were commits up to there, and there may be more behind it.
     #[error(
-        "{target} cannot be reached: {unreached}; hint: archive it from pg_wal of any server that has it, or ask for --timeline {} if what \
-         was written later may be left out",
-        .unreached.parent
+        "{target} cannot be reached: {unreached}; hint: archive it from pg_wal of any server that has it; if what was written later \
+         may be left out, ask for {}",
+        .unreached.without()
     )]
     ForkUnreached {
         /// What was asked for.

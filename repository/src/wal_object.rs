@@ -240,7 +240,8 @@ impl ClusterRepository {
     }
 
     /// The same from an object that can be read block by block where it lies, so that not all of it has to be copied into
-    /// memory first. `None` where it cannot: encrypted, or of the other codec.
+    /// memory first. `None` where it cannot: encrypted, of the other codec, or a reading has failed, which may pass: the store's own
+    /// get is tried again within its budget.
     fn decode_wal_in_place(
         &self,
         file: WalFile,
@@ -248,29 +249,28 @@ impl ClusterRepository {
         sink: &dyn Sink,
     ) -> Result<Option<WalHead>> {
         let key = self.section().wal(file);
-        let failed = |error| Error::Store(object.failed(error));
         if object.size() > max_object_bytes(file) {
             return Ok(None);
         }
-        let content = FileContent::new(object.file().try_clone().map_err(failed)?, object.size());
+        let Ok(file) = object.file().try_clone() else { return Ok(None) };
+        let content = FileContent::new(file, object.size());
         let mut buffer = Vec::new();
         let length = object.size().min(USUAL_HEAD_BYTES) as usize;
-        let beginning = content.block(0, length, &mut buffer).map_err(failed)?;
+        let Ok(beginning) = content.block(0, length, &mut buffer) else { return Ok(None) };
         if is_encrypted(beginning) {
             return Ok(None);
         }
         let damaged = |fault: Fault| fault.of(&key);
         let head_bytes = SkippableHeader::read(beginning, MAX_HEAD_BYTES).map_err(damaged)?.frame_bytes();
         let length = object.size().min(head_bytes as u64) as usize;
-        let head = content.block(0, length, &mut buffer).map_err(failed)?;
+        let Ok(head) = content.block(0, length, &mut buffer) else { return Ok(None) };
         let (json, _) = read_skippable(head, MAX_HEAD_BYTES).map_err(damaged)?;
         let head = parse_head(&key, json)?;
         let frame = content.behind(head_bytes as u64);
         let threads = self.repository().compression().threads;
         match decode_in_place(&frame, head.plain.length, threads, sink) {
-            Ok(None) => Ok(None),
+            Ok(None) | Err(Fault::Read(_)) => Ok(None),
             Ok(Some(digest)) => has_digest(&key, &head, digest).map(|()| Some(head)),
-            Err(Fault::Read(error)) => Err(failed(error)),
             Err(fault) => Err(damaged(fault)),
         }
     }

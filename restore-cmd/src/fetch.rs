@@ -103,20 +103,23 @@ async fn gap(cluster: &ClusterRepository, size: SegmentSize, file: WalFile) -> R
             None => break,
         }
     }
-    let newest = cluster.timelines().await?.into_iter().next_back().filter(|newest| *newest > timeline);
-    let Some(newest) = newest else { return Ok(None) };
-    let history = match cluster.get_wal(WalFile::History(newest)).await {
-        Ok(object) => TimelineHistory::parse(newest, object.bytes)?,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
     let needed = |left_at: &Lsn| match file {
         WalFile::Segment(segment) => *left_at >= segment.end(size),
         // The first timeline has no history.
         _ => timeline != TimelineId::FIRST,
     };
-    let left_at = history.left_at(timeline).filter(needed);
-    Ok(left_at.map(|lsn| format!("{} says that timeline {timeline} went on to {lsn}", newest.history_name())))
+    for newer in cluster.timelines().await?.into_iter().rev().take_while(|newer| *newer > timeline) {
+        let history = match cluster.get_wal(WalFile::History(newer)).await {
+            Ok(object) => TimelineHistory::parse(newer, object.bytes)?,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(lsn) = history.left_at(timeline).filter(needed) {
+            let name = newer.history_name();
+            return Ok(Some(format!("{name} says that timeline {timeline} went on to {lsn}")));
+        }
+    }
+    Ok(None)
 }
 
 /// The only system identifier of a cluster, for who asks outside of a data directory.

@@ -102,10 +102,30 @@ pub fn plan(inventory: &Inventory, request: &Request, known: &Known) -> Result<P
         Some(_) => found,
         None => beside::weigh(inventory, &path, request, known, found),
     };
-    weighed.map(|mut plan| {
-        plan.notes.extend(inventory.notes());
-        plan
-    })
+    let mut plan = weighed?;
+    if let Some((timeline, damage)) = asked_in_vain(inventory, &plan) {
+        let target = request.target.clone();
+        return Err(Unreachable::HistoryAskedFor { target, timeline, damage }.into());
+    }
+    plan.notes.extend(inventory.notes());
+    Ok(plan)
+}
+
+/// A history that a server recovering by this plan asks for and cannot get, though its timeline is there: the command that fetches it
+/// fails then (R6), and with it the server. It asks for those between the backup's timeline and the plan's
+/// (`restoreTimeLineHistoryFiles`), and at its end for those behind, one after another until there is none (`findNewestTimeLine`,
+/// timeline.c). Of a damaged one nobody knows whose descendant it is.
+fn asked_in_vain(inventory: &Inventory, plan: &Plan) -> Option<(TimelineId, Option<String>)> {
+    let damaged = inventory.damaged_histories().find(|(timeline, _)| *timeline > plan.backup.timeline);
+    if let Some((timeline, damage)) = damaged {
+        return Some((timeline, Some(damage.to_owned())));
+    }
+    let between = (plan.backup.timeline.get()..plan.timeline.get()).filter_map(TimelineId::new);
+    let lost =
+        |timeline: &TimelineId| *timeline != TimelineId::FIRST && inventory.has_lost_history(*timeline);
+    let behind = (plan.timeline.get() + 1..).map_while(TimelineId::new);
+    let mut behind = behind.take_while(|timeline| inventory.has_history(*timeline) || lost(timeline));
+    between.into_iter().find(lost).or_else(|| behind.find(lost)).map(|timeline| (timeline, None))
 }
 
 /// The way to the target along one path.

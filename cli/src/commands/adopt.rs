@@ -94,7 +94,10 @@ impl Answer<'_> {
         );
         if let Some(marker) = &self.marker {
             let folder = &self.server.data_directory;
-            let resets = highwater_restore::settings_of_a_clone()
+            // Its restore_command would fetch the original's WAL for every standby that is made from it.
+            let resets = ["restore_command"]
+                .into_iter()
+                .chain(highwater_restore::settings_of_a_clone())
                 .chain(highwater_restore::settings_of_a_target())
                 .map(|name| format!("    ALTER SYSTEM RESET {name};\n"))
                 .collect::<String>();

@@ -75,14 +75,6 @@ impl ObjectFile {
         &self.file
     }
 
-    /// The error for a failed reading of the file.
-    pub fn failed(&self, error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.shortened(self.size),
-            _ => failure::from_io("get", self.key.as_str(), &self.path, error),
-        }
-    }
-
     /// The part of `range` that lies in the object.
     pub(super) fn cut(&self, range: Range<u64>) -> Result<Range<u64>> {
         if range.start >= self.size || range.is_empty() {

@@ -161,12 +161,15 @@ fn r22_what_is_damaged_takes_only_itself_out() {
     // The head of a segment that a window ends with.
     server.sql("insert into t values (3)");
     let last = server.archive_now();
+    let sound = fs::read(object(&site, &last)).expect("the object can be read");
     cut(&object(&site, &last), 20);
     let alarms_now = alarms(&site);
     assert!(alarms_now.contains(&last), "{alarms_now}");
     site.highwater(["window"]).run().succeeds().says(&last);
     site.highwater(["plan", "--immediate"]).run().succeeds().says(&last).says("is damaged and left aside");
     site.highwater(["plan", "--latest"]).run().ends_with(4).says(&last);
+
+    fs::write(object(&site, &last), sound).expect("the object can be mended");
 
     // A history that no path needs.
     let wal =
@@ -178,7 +181,9 @@ fn r22_what_is_damaged_takes_only_itself_out() {
     highwater_tests::give_to_server_account(&history);
     assert!(alarms(&site).contains("00000007.history is damaged"));
     site.highwater(["list"]).run().succeeds().says("b1");
-    site.highwater(["plan", "--immediate", "--timeline", "1"]).run().succeeds();
+    // A server on its way to the end of timeline 1 looks for later ones, and cannot pass by this one.
+    let plan = site.highwater(["plan", "--immediate", "--timeline", "1"]).run();
+    plan.ends_with(3).says("00000007.history is damaged").says("hint:");
     site.highwater(["plan", "--latest"]).run().ends_with(3).says("00000007.history is damaged").says("hint:");
 }
 
@@ -243,4 +248,41 @@ fn r22_targets_that_mean_nothing_are_refused() {
         let output = site.highwater(["plan", "--at", time]).run().fails_clearly().says("hint:");
         output.does_not_say("since 2000");
     }
+}
+
+/// PostgreSQL asks for the histories of later timelines before it opens, whichever timeline it is to follow.
+#[test]
+fn r12_a_lost_history_is_told_before_the_server_asks_for_it() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder());
+    server.sql("create table t (n int)");
+    back_up(&site);
+    server.sql("insert into t values (1)");
+    let fork = server.value("select pg_current_wal_insert_lsn()");
+    server.sql("insert into t values (2)");
+    server.archive_now();
+    let (folder, output) = restore(&site, "elsewhere", &["--takeover", "--lsn", &fork, "--exclusive"]);
+    output.succeeds();
+    let other = Postgres::from_data_dir(&folder)
+        .setting("archive_command", &archive_command_of(&site, &folder))
+        .try_recover()
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    other.archive_now();
+
+    let (folder, output) = restore(&site, "in-time", &["--latest", "--timeline", "1"]);
+    output.succeeds();
+    let history = object(&site, "00000002.history");
+    let content = fs::read(&history).expect("the history can be read");
+    fs::remove_file(&history).expect("the history can be removed");
+    let failure = Postgres::from_data_dir(&folder).try_recover().expect_err("it asks for the history");
+    assert!(failure.log.contains("00000002.history: it is missing"), "{failure}");
+    for arguments in [&["--latest", "--timeline", "1"][..], &["--immediate", "--timeline", "1"]] {
+        let (folder, output) = restore(&site, "too-late", arguments);
+        output.ends_with(3).says("00000002.history is not in the archive").says("hint:");
+        assert!(!folder.exists(), "R12: nothing is written before the plan is proven");
+    }
+    fs::write(&history, content).expect("the history can be put back");
+    highwater_tests::give_to_server_account(&history);
+    let recovered = crate::restores::recovered(&folder);
+    assert_eq!(recovered.column("select n from t order by n"), ["1", "2"]);
 }
