@@ -57,7 +57,12 @@ impl Checking {
         match self {
             Checking::Segment(check) => Ok(Some(check.finish()?)),
             Checking::Short(WalFile::History(timeline), content) => {
-                TimelineHistory::parse(timeline, content)?;
+                // PostgreSQL writes a line for each timeline before, each with its end (`writeTimeLineHistory`, timeline.c).
+                let is_whole = content.ends_with(b"\n");
+                let history = TimelineHistory::parse(timeline, content)?;
+                if !is_whole || history.ancestors.is_empty() {
+                    return Err(Error::CutHistory(timeline));
+                }
                 Ok(None)
             }
             Checking::Short(WalFile::BackupLabel { segment, .. }, content)
@@ -119,6 +124,11 @@ mod tests {
             checked("00000002.history", b"1\t0/5000000\tno recovery target specified\n").unwrap(),
             None
         );
+        for content in ["", "1\t0/5000000", "1\t0/5000000\tcut off", "# nothing\n"] {
+            let error = checked("00000002.history", content.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("hint: "), "{error}");
+        }
+        checked("00000001.history", b"").unwrap_err();
         for content in ["no history", "2\t0/5000000\tnot smaller", "1\tnowhere"] {
             let error = checked("00000002.history", content.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("timeline 2") && error.contains("hint: "), "{error}");

@@ -82,6 +82,11 @@ pub enum Error {
         /// When.
         restored_at: highwater_wal::Timestamp,
     },
+    /// A history that is not all of one.
+    #[error(
+        "this is not the whole history of timeline {0}: it has no line for the timeline before, or its last line has no end; hint: look at the file; PostgreSQL writes it at a promotion, and any server of the timeline has it"
+    )]
+    CutHistory(highwater_wal::TimelineId),
     /// Nothing tells which cluster the file belongs to.
     #[error(
         "nothing tells which cluster this file belongs to: {} is missing, and it is no segment; hint: start the program in the data directory, as PostgreSQL does",
@@ -127,6 +132,7 @@ impl Error {
             | Error::Wal(_)
             | Error::Different { .. }
             | Error::Refused(_)
+            | Error::CutHistory(_)
             | Error::BackupLabel(_)
             | Error::Thread(_)
             | Error::File { .. }

@@ -18,7 +18,7 @@ pub enum Error {
     Store(#[from] highwater_storage::Error),
 
     /// An object is not what was put there.
-    #[error("{key} is damaged: {reason}; hint: {DAMAGED_HINT}")]
+    #[error("{key} is damaged: {reason}; hint: {}", damaged_hint(.key))]
     Damaged {
         /// The object.
         key: String,
@@ -180,7 +180,15 @@ pub enum Error {
     Sink(#[source] std::io::Error),
 }
 
-const DAMAGED_HINT: &str = "keep the object for examination and restore it from another copy of the repository, or take a new backup with highwater backup --full";
+fn damaged_hint(key: &str) -> &'static str {
+    if key.contains("/wal/") {
+        "move the object away for examination and put it back from another copy of the repository; where a server still has the file in \
+         pg_wal, it is archived anew once the damaged one is away"
+    } else {
+        "keep the object for examination and restore it from another copy of the repository, or take a new backup with highwater \
+         backup --full"
+    }
+}
 
 /// Two contents under one name (R3).
 #[derive(Debug, thiserror::Error)]

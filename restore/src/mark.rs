@@ -34,6 +34,9 @@ pub(crate) struct Mark {
     pub(crate) owner: Option<Owner>,
     /// So many entries of the manifest, from its beginning, are finished and durable.
     pub(crate) entries_done: u64,
+    /// All files are there and durable but for `pg_control`: one that lies there before is somebody else's.
+    #[serde(default)]
+    pub(crate) is_whole: bool,
 }
 
 /// What is restored, and into what: a restore is resumed only as what it was begun.
@@ -89,7 +92,14 @@ impl Subject {
 impl Mark {
     /// The mark of a restore that begins.
     pub(crate) fn new(subject: Subject, owner: Option<Owner>) -> Mark {
-        Mark { version: VERSION, restore_id: EventId::random(), subject, owner, entries_done: 0 }
+        Mark {
+            version: VERSION,
+            restore_id: EventId::random(),
+            subject,
+            owner,
+            entries_done: 0,
+            is_whole: false,
+        }
     }
 
     /// The mark in a folder; `None` where there is none.

@@ -140,7 +140,7 @@ impl<'a> Prepared<'a> {
         let found = look(&target, options.resume)?;
         let finished = match found {
             Found::Empty => false,
-            Found::Interrupted(_) => Root::open(&target)?.look(&known(CONTROL_FILE)?)?.is_some(),
+            Found::Interrupted(ref mark) => mark.is_whole && has_control(&Root::open(&target)?)?,
         };
         if !finished {
             outside.values().try_for_each(|place| look(place, options.resume).map(drop))?;
@@ -207,6 +207,10 @@ impl<'a> Prepared<'a> {
             return Ok(Done { written_bytes: 0, was_complete: true });
         }
         let places = Arc::new(self.occupy()?);
+        // R14: before the files are whole there is none, whoever put one there.
+        if has_control(&places.data)? {
+            places.data.remove(&known(CONTROL_FILE)?)?;
+        }
         self.write_marker(&places.data)?;
         progress.step(Step::Files);
         progress.total(self.survey.files, self.survey.bytes);
@@ -231,6 +235,9 @@ impl<'a> Prepared<'a> {
             sync_all(&synced, sync)
         });
         syncing.await.map_err(|error| Error::Thread(error.to_string()))??;
+        let mut mark = self.mark.clone();
+        mark.is_whole = true;
+        mark.write(&places.data)?;
         self.write_control(&places.data)?;
         // The tablespaces' first, so that what is left over can always be told from the data directory.
         places.roots().try_for_each(Mark::remove)?;
@@ -371,6 +378,10 @@ impl<'a> Prepared<'a> {
             was_complete: done.was_complete,
         }
     }
+}
+
+fn has_control(data: &Root) -> Result<bool> {
+    Ok(data.look(&known(CONTROL_FILE)?)?.is_some())
 }
 
 /// A standby goes on with what is archived later: it has no moment to stop at.

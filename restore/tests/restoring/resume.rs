@@ -52,6 +52,27 @@ async fn r13_wherever_it_was_cut_it_goes_on_to_the_same_end() {
     assert!(resumed > 10, "{resumed}");
 }
 
+/// A `pg_control` that somebody has put there says nothing: the restore goes on, and without it (R14).
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_a_control_file_of_somebody_else_s_does_not_make_it_whole() {
+    let (home, made_up, kept) = scene().await;
+    let target = home.path("target");
+    home.fail([cut_at(8)]);
+    kept.restore(&options(&made_up, &target)).await.unwrap_err();
+    fs::create_dir_all(target.join("global")).unwrap();
+    let control = fs::read(made_up.data().join("global/pg_control")).unwrap();
+    for content in [b"junk".to_vec(), control] {
+        fs::write(target.join("global/pg_control"), content).unwrap();
+        home.fail([cut_at(8)]);
+        kept.restore(&Options { resume: true, ..options(&made_up, &target) }).await.unwrap_err();
+        assert!(!target.join("global/pg_control").exists(), "R14");
+    }
+    home.fail([]);
+    fs::write(target.join("global/pg_control"), "junk").unwrap();
+    kept.restore(&Options { resume: true, ..options(&made_up, &target) }).await.unwrap();
+    assert_whole(&made_up, &target);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_finished_is_not_fetched_again() {
     let (home, made_up, kept) = scene_of(MadeUp::large()).await;
@@ -126,7 +147,9 @@ async fn one_that_was_cut_after_its_last_file_is_only_tidied_up() {
     home.fail([cut_at(8)]);
     kept.restore(&options(&made_up, &target)).await.unwrap_err();
     home.fail([]);
-    let mark = fs::read(target.join("highwater.restore")).unwrap();
+    let mark = fs::read_to_string(target.join("highwater.restore")).unwrap();
+    let mark = mark.replace("\"is_whole\": false", "\"is_whole\": true");
+    assert!(mark.contains("\"is_whole\": true"), "{mark}");
     let resume = Options { resume: true, ..options(&made_up, &target) };
     kept.restore(&resume).await.unwrap();
     // As it is when the program dies right after `pg_control` got its name; and a server has run since.
