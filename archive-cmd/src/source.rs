@@ -17,7 +17,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// As much of a file as tells what it is: more than the first page's header has.
 const BEGINNING_BYTES: u64 = 64;
 
-/// A file of WAL as it lies in `pg_wal`. It is read once, block by block while it is checked and compressed.
+/// A file of WAL as it lies in `pg_wal`. It is read block by block while it is checked and compressed: once, and once more for
+/// each further way of compressing that the repositories want.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,

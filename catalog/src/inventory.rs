@@ -157,12 +157,14 @@ impl Inventory {
         self.histories.contains_key(&timeline)
     }
 
-    /// Whether the history of a timeline is not archived, though something else of the timeline is, or a later one comes from it.
-    pub fn has_lost_history(&self, timeline: TimelineId) -> bool {
-        let has_wal = self.segments.contains_key(&timeline)
-            || self.partials.iter().any(|partial| partial.timeline == timeline);
-        let is_ancestor = || self.histories.values().any(|history| history.left_at(timeline).is_some());
-        !self.has_history(timeline) && (has_wal || is_ancestor())
+    /// The timelines whose history is not archived, though something else of them is, or a later one comes from them. The first
+    /// has none.
+    pub fn lost_histories(&self) -> BTreeSet<TimelineId> {
+        let with_wal =
+            self.segments.keys().copied().chain(self.partials.iter().map(|partial| partial.timeline));
+        let ancestors = self.histories.values().flat_map(|history| &history.ancestors);
+        let named = with_wal.chain(ancestors.map(|ancestor| ancestor.timeline));
+        named.filter(|timeline| *timeline != TimelineId::FIRST && !self.has_history(*timeline)).collect()
     }
 
     /// The archived `.partial` files of a segment number, of any timeline.
@@ -237,5 +239,30 @@ impl Inventory {
         }
         let known = self.timelines().contains(&timeline);
         (known && timeline == TimelineId::FIRST).then(|| Path::root(timeline))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r12_a_history_is_lost_where_anything_speaks_of_its_timeline() {
+        let size = SegmentSize::DEFAULT;
+        let mut inventory = Inventory::empty("main", SystemId(7), size);
+        let lost = |inventory: &Inventory| {
+            inventory.lost_histories().into_iter().map(TimelineId::get).collect::<Vec<u32>>()
+        };
+        let tli = |number| TimelineId::new(number).unwrap();
+        let segment = |number| SegmentName::containing(tli(number), Lsn(0x0500_0000), size);
+        inventory.add_segment(segment(1));
+        assert_eq!(lost(&inventory), [0; 0]);
+        inventory.add_segment(segment(2));
+        inventory.add_partial(segment(4));
+        let history = |timeline, content: &str| TimelineHistory::parse(timeline, content).unwrap();
+        inventory.add_history(history(tli(u32::MAX), "1\t0/5000100\tx\n6\t0/5000200\tx\n"));
+        assert_eq!(lost(&inventory), [2, 4, 6]);
+        inventory.add_history(history(tli(2), "1\t0/5000100\tx\n"));
+        assert_eq!(lost(&inventory), [4, 6]);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) const MAX_SMALL_BYTES: usize = 16 << 20;
 /// about 1 MiB.
 pub(crate) const MAX_HEAD_BYTES: usize = 4 << 20;
 /// How many bytes of a large object are fetched at first for what stands in front. The usual summary has 1 KiB.
-const FIRST_FETCH_BYTES: u64 = 4 << 10;
+pub(crate) const FIRST_FETCH_BYTES: u64 = 4 << 10;
 /// The same where the object may be encrypted: a header and one of age's chunks.
 const FIRST_FETCH_ENCRYPTED_BYTES: u64 = 68 << 10;
 

@@ -12,9 +12,9 @@ use crate::codec::{
     Content, Fault, FileContent, MemorySink, Nowhere, Sink, SkippableHeader, decode, decode_in_place, encode,
     read_skippable, write_skippable,
 };
-use crate::crypt::{is_encrypted, plain_of_header};
+use crate::crypt::is_encrypted;
 use crate::digest::{Digest, Plain};
-use crate::envelope::MAX_HEAD_BYTES;
+use crate::envelope::{FIRST_FETCH_BYTES, MAX_HEAD_BYTES};
 use crate::error::Different;
 use crate::facts::{PROGRAM, host_name, now};
 use crate::repository::MAX_PAGES;
@@ -24,9 +24,6 @@ use crate::{Error, Repository, Result, keys};
 pub const MAX_SMALL_FILE_BYTES: u64 = 8 << 20;
 /// The largest segment that PostgreSQL can have.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
-
-/// What most objects' heads fit into, with the beginning of what follows.
-const USUAL_HEAD_BYTES: u64 = 4096;
 
 /// What stands in front of a file of WAL.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -181,7 +178,7 @@ impl ClusterRepository {
     /// Whether what is there has this content (R3), and is whole: PostgreSQL removes its own copy when told that it is.
     async fn compare(&self, file: WalFile, here: Plain) -> Result<Stored> {
         let key = self.section().wal(file);
-        let (there, archived) = self.told(&key).await?;
+        let (there, archived) = self.wal_told(&key).await?;
         if there != here {
             return Err(Error::Different(Box::new(Different {
                 key: key.to_string(),
@@ -198,21 +195,6 @@ impl ClusterRepository {
             Ok(_) | Err(Error::Locked { .. }) => Ok(Stored::AlreadySame),
             Err(error) => Err(error),
         }
-    }
-
-    /// What the object tells of its content, and who put it there, where that can be read.
-    async fn told(&self, key: &Key) -> Result<(Plain, Option<Archived>)> {
-        let repository = self.repository();
-        let beginning = repository.fetch_beginning(key).await?;
-        if !is_encrypted(&beginning) {
-            let head = read_wal_head(repository, key, beginning).await?;
-            return Ok((head.plain, Some(head.archived)));
-        }
-        let header = repository.with_header(key, &beginning).await?;
-        let there = plain_of_header(&header).map_err(|fault| fault.of(key))?;
-        // Who put it there can be told only by those who hold an identity.
-        let head = read_wal_head(repository, key, beginning).await;
-        Ok((there, head.ok().map(|head| head.archived)))
     }
 
     /// A file of WAL, verified (R7).
@@ -255,7 +237,7 @@ impl ClusterRepository {
         let Ok(file) = object.file().try_clone() else { return Ok(None) };
         let content = FileContent::new(file, object.size());
         let mut buffer = Vec::new();
-        let length = object.size().min(USUAL_HEAD_BYTES) as usize;
+        let length = object.size().min(FIRST_FETCH_BYTES) as usize;
         let Ok(beginning) = content.block(0, length, &mut buffer) else { return Ok(None) };
         if is_encrypted(beginning) {
             return Ok(None);
@@ -328,19 +310,24 @@ impl ClusterRepository {
         Ok(WalPage { files: files.collect(), next: page.next })
     }
 
-    /// The first file of the same timeline whose name is behind that of `file`; nothing where `file` is behind all.
-    /// With it, "not there" can be told from a hole (R6): PostgreSQL archives in order of names.
-    pub async fn first_wal_behind(&self, file: WalFile) -> Result<Option<WalFile>> {
-        let mut after = self.section().wal(file).to_string();
+    /// The first file of a timeline, behind the name of `after` where one is given, that is wanted; nothing where there is
+    /// none. With it, "not there" can be told from a hole (R6): PostgreSQL archives in order of names.
+    pub async fn first_wal(
+        &self,
+        timeline: TimelineId,
+        after: Option<WalFile>,
+        is_wanted: impl Fn(WalFile) -> bool,
+    ) -> Result<Option<WalFile>> {
+        let mut after = after.map(|file| self.section().wal(file).to_string());
         for _ in 0..MAX_PAGES {
-            let page = self.list_wal(file.timeline(), None, Some(&after)).await?;
-            match (page.files.first(), page.next) {
-                (Some((found, _)), _) => return Ok(Some(*found)),
-                (None, Some(next)) => after = next,
-                (None, None) => return Ok(None),
+            let page = self.list_wal(timeline, None, after.as_deref()).await?;
+            let found = page.files.into_iter().map(|(file, _)| file).find(|file| is_wanted(*file));
+            if found.is_some() || page.next.is_none() {
+                return Ok(found);
             }
+            after = page.next;
         }
-        Err(self.repository().endless(&self.section().wal_of(file.timeline())))
+        Err(self.repository().endless(&self.section().wal_of(timeline)))
     }
 }
 
@@ -349,7 +336,7 @@ impl WalHead {
     pub const VERSION: u32 = 1;
 }
 
-async fn read_wal_head(repository: &Repository, key: &Key, beginning: Bytes) -> Result<WalHead> {
+pub(crate) async fn read_wal_head(repository: &Repository, key: &Key, beginning: Bytes) -> Result<WalHead> {
     let json = repository.read_head(key, beginning).await?;
     parse_head(key, &json)
 }

@@ -215,8 +215,10 @@ async fn r22_what_cannot_be_a_file_of_wal_is_refused_before_it_is_put() {
 async fn r06_a_later_file_shows_that_one_is_missing() {
     let scratch = Scratch::new(Kind::Lz4);
     let cluster = scratch.cluster();
-    let behind =
-        async |name: &str| cluster.first_wal_behind(file(name)).await.unwrap().map(|file| file.to_string());
+    let behind = async |name: &str| {
+        let found = cluster.first_wal(file(name).timeline(), Some(file(name)), |_| true).await;
+        found.unwrap().map(|file| file.to_string())
+    };
     assert_eq!(behind(SEGMENT).await, None);
     cluster.put_wal(file("000000010000000000000003"), &segment(1), Some(summary())).await.unwrap();
     cluster.put_wal(file("000000020000000000000009"), &segment(1), Some(summary())).await.unwrap();

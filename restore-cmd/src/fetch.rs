@@ -87,21 +87,15 @@ fn check_header(cluster: &ClusterRepository, head: &WalHead, destination: &Desti
 /// What shows that `file`, which is not there, should be.
 async fn gap(cluster: &ClusterRepository, size: SegmentSize, file: WalFile) -> Result<Option<String>, Error> {
     let timeline = file.timeline();
-    let mut after = match file {
-        WalFile::Segment(_) => Some(cluster.section().wal(file).to_string()),
+    let after = match file {
+        WalFile::Segment(_) => Some(file),
         // Without a timeline's history PostgreSQL would take the one before it for the newest.
         WalFile::History(_) => None,
         WalFile::Partial(_) | WalFile::BackupLabel { .. } => return Ok(None),
     };
-    loop {
-        let page = cluster.list_wal(timeline, None, after.as_deref()).await?;
-        if let Some((other, _)) = page.files.iter().find(|(other, _)| decide::shows_missing(file, *other)) {
-            return Ok(Some(format!("{other} is there")));
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+    let shows_it = |other| decide::shows_missing(file, other);
+    if let Some(other) = cluster.first_wal(timeline, after, shows_it).await? {
+        return Ok(Some(format!("{other} is there")));
     }
     let needed = |left_at: &Lsn| match file {
         WalFile::Segment(segment) => *left_at >= segment.end(size),

@@ -2,7 +2,7 @@
 //! compressed and put again.
 //!
 //! The manifest is as long as the backup has files and extents, so it is not held in memory (R11): it is copied into an
-//! index in two temporary files, about 72 bytes for each extent (half a gigabyte for a terabyte of data), and of a file that
+//! index in two temporary files, about 72 bytes for each extent (2.4 gigabytes for a terabyte of data), and of a file that
 //! is being cut only the extents around the current place are looked at.
 //!
 //! What the manifest names and is no longer there is left out of the index, so that it is stored anew: a backup relies on

@@ -120,12 +120,14 @@ fn asked_in_vain(inventory: &Inventory, plan: &Plan) -> Option<(TimelineId, Opti
     if let Some((timeline, damage)) = damaged {
         return Some((timeline, Some(damage.to_owned())));
     }
-    let between = (plan.backup.timeline.get()..plan.timeline.get()).filter_map(TimelineId::new);
-    let lost =
-        |timeline: &TimelineId| *timeline != TimelineId::FIRST && inventory.has_lost_history(*timeline);
-    let behind = (plan.timeline.get() + 1..).map_while(TimelineId::new);
-    let mut behind = behind.take_while(|timeline| inventory.has_history(*timeline) || lost(timeline));
-    between.into_iter().find(lost).or_else(|| behind.find(lost)).map(|timeline| (timeline, None))
+    let lost = inventory.lost_histories();
+    let between =
+        lost.iter().copied().find(|timeline| (plan.backup.timeline..plan.timeline).contains(timeline));
+    let behind = || {
+        let mut after = (plan.timeline.get() + 1..).map_while(TimelineId::new);
+        after.find(|timeline| !inventory.has_history(*timeline)).filter(|timeline| lost.contains(timeline))
+    };
+    between.or_else(behind).map(|timeline| (timeline, None))
 }
 
 /// The way to the target along one path.
