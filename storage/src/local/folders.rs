@@ -33,6 +33,18 @@ pub(super) fn make_one(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether [`make`] failed because somebody removed a folder on the way between two of its steps.
+pub(super) fn has_gone(error: &io::Error, folder: &Path) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound => true,
+        // It was there when it was made, and no longer when it was looked at. What is in the way for good still is.
+        io::ErrorKind::AlreadyExists => {
+            folder.ancestors().all(|above| !above.try_exists().unwrap_or(true) || above.is_dir())
+        }
+        _ => false,
+    }
+}
+
 /// Gives a folder made by us its mode, and leaves it the group inherited from a set-group-ID folder above.
 fn set_mode(folder: &Path) -> io::Result<()> {
     let mode = fs::metadata(folder)?.mode() & 0o7777;

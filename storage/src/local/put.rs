@@ -24,7 +24,10 @@ const FILE_MODE: u32 = 0o640;
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// How often a put makes its folder anew when deletes keep removing it as empty.
-const MOVE_TRIES: u32 = 16;
+const MOVE_TRIES: u32 = 64;
+
+/// How much longer a put waits before each further of its [`MOVE_TRIES`]: 40 ms altogether.
+const MOVE_PAUSE: Duration = Duration::from_micros(20);
 
 /// How many pieces one write call takes: Linux's `UIO_MAXIOV`.
 const MOST_PIECES: usize = 1024;
@@ -59,8 +62,14 @@ impl Root {
     /// Moves what was written aside to its name and makes that durable.
     fn publish(&self, aside: Aside, target: &Path) -> io::Result<Put> {
         let folder = target.parent().unwrap_or(&self.path);
-        for _ in 0..MOVE_TRIES {
-            folders::make(folder)?;
+        for tries in 0..MOVE_TRIES {
+            // Falls out of step with whoever removes the folder.
+            std::thread::sleep(MOVE_PAUSE * tries);
+            match folders::make(folder) {
+                // What was just made or found, here or further up, has been removed as empty.
+                Err(error) if folders::has_gone(&error, folder) => continue,
+                made => made?,
+            }
             match move_without_replacing(&aside.path, target) {
                 Ok(()) => {
                     aside.moved();

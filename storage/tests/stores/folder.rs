@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -225,6 +226,32 @@ async fn puts_and_deletes_in_one_folder_do_not_disturb_each_other() {
     };
     join_all((0..8).map(work)).await;
     assert_eq!(tree(scratch.path()), [PathBuf::from(".aside")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_makes_its_folders_anew_however_often_they_are_removed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = store(scratch.path());
+    let deepest = scratch.path().join("a/b/c");
+    let done = Arc::new(AtomicBool::new(false));
+    let remover = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                for folder in deepest.ancestors().take(3) {
+                    let _ = fs::remove_dir(folder);
+                }
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+    });
+    for round in 0..200 {
+        let name = format!("a/b/c/{round}");
+        assert_eq!(put(&*store, &name, b"x").await, Put::Created);
+        store.delete(&key(&name)).await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    remover.join().unwrap();
 }
 
 /// The content that belongs to a key: a page of its name, long enough that writing takes a while.
