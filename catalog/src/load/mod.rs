@@ -126,6 +126,21 @@ impl Catalog {
         &self.damaged
     }
 
+    /// What stands in front of segments' objects: the summary of each, and who archived it when. In the order of `segments`.
+    ///
+    /// Ask for what is needed next, at most for a few thousand at once: what was read is kept only within bounds.
+    ///
+    /// # Errors
+    /// Those of the repository. A damaged head is noted in [`Catalog::damaged_segments`], too.
+    pub async fn heads(
+        &mut self,
+        segments: &[SegmentName],
+    ) -> Result<Vec<Arc<WalHead>>, highwater_repository::Error> {
+        self.read_heads(segments.to_vec()).await?;
+        let head = |segment: &SegmentName| self.heads.get(segment).cloned();
+        segments.iter().map(|segment| head(segment).ok_or_else(|| self.vanished(*segment))).collect()
+    }
+
     /// Asks again until the answer needs nothing more.
     async fn settle<T>(
         &mut self,
