@@ -1,5 +1,5 @@
 //! What a record says, for the records that matter to archiving and recovery
-//! (`xact.h`, `pg_control.h`, `storage_xlog.h`, `heapam_xlog.h`, PostgreSQL 14–18).
+//! (`xact.h`, `pg_control.h`, `storage_xlog.h`, `dbcommands_xlog.h`, `heapam_xlog.h`, PostgreSQL 14–18).
 
 use crate::body::{RecordBody, RelationFile};
 use crate::bytes::Fields;
@@ -48,6 +48,21 @@ pub enum Kind {
         /// Whether the main fork is cut, not only the free space or visibility map.
         main_fork: bool,
     },
+    /// A relation gets a file, or a fork of it.
+    StorageCreate {
+        /// The file.
+        relation: RelationFile,
+        /// Whether it is the main fork.
+        main_fork: bool,
+    },
+    /// `DROP DATABASE`, or the end of a `CREATE DATABASE` that failed. The transaction may still be rolled back, the files
+    /// are gone.
+    DatabaseDrop {
+        /// OID of the database.
+        database: u32,
+        /// OIDs of the tablespaces it had files in.
+        tablespaces: Vec<u32>,
+    },
     /// `TRUNCATE`, as logical decoding sees it; written with `wal_level = logical` only.
     Truncate {
         /// OID of the database.
@@ -70,6 +85,12 @@ pub struct Finished {
     pub prepared: bool,
     /// Relation files that vanish with it: a commit's dropped or rewritten tables, an abort's new ones.
     pub dropped: Vec<RelationFile>,
+    /// Its subtransactions: a commit's that weren't rolled back, all of an abort's. What a subtransaction wrote carries
+    /// its own number, so what a transaction did is what it and these did.
+    pub subtransactions: Vec<u32>,
+    /// OID of the database it ran in; `None` where the record doesn't say, which is so for many that changed no catalog
+    /// and ran without `wal_level = logical`.
+    pub database: Option<u32>,
 }
 
 /// A checkpoint.
@@ -130,8 +151,12 @@ mod xact {
     pub(super) const INVALIDATION_LENGTH: usize = 16;
 }
 
+const STORAGE_CREATE: u8 = 0x10;
 const STORAGE_TRUNCATE: u8 = 0x20;
 const STORAGE_TRUNCATE_HEAP: u32 = 0x0001;
+/// `XLOG_DBASE_DROP`: 15 put a second way to create a database before it.
+const DATABASE_DROP: u8 = 0x20;
+const DATABASE_DROP_V14: u8 = 0x10;
 const HEAP_TRUNCATE: u8 = 0x30;
 const HEAP_OPCODE_MASK: u8 = 0x70;
 
@@ -149,7 +174,9 @@ pub(crate) fn is_decoded(header: &RecordHeader) -> bool {
                 | xlog::OVERWRITE_CONTRECORD
         ),
         rmgr::TRANSACTION => is_transaction_end(header),
-        rmgr::STORAGE => header.info == STORAGE_TRUNCATE,
+        rmgr::STORAGE => matches!(header.info, STORAGE_CREATE | STORAGE_TRUNCATE),
+        // Which of them is a drop depends on the version.
+        rmgr::DATABASE => true,
         rmgr::HEAP => header.info & HEAP_OPCODE_MASK == HEAP_TRUNCATE,
         _ => false,
     }
@@ -177,7 +204,9 @@ impl Kind {
                 let committed = matches!(opcode, xact::COMMIT | xact::COMMIT_PREPARED);
                 Some(if committed { Kind::Commit(finished) } else { Kind::Abort(finished) })
             }
+            rmgr::STORAGE if header.info == STORAGE_CREATE => decode_storage_create(Fields(main)),
             rmgr::STORAGE => decode_storage_truncate(Fields(main)),
+            rmgr::DATABASE => decode_database(version, header, Fields(main)),
             _ => decode_heap_truncate(Fields(main)),
         }
     }
@@ -225,11 +254,14 @@ fn decode_finished(version: PgVersion, header: &RecordHeader, mut main: Fields<'
     let opcode = header.info & xact::OPCODE_MASK;
     let time = Timestamp(main.i64()?);
     let has = if header.info & xact::HAS_INFO == 0 { 0 } else { main.u32()? };
+    let mut database = None;
     if has & xact::HAS_DATABASE != 0 {
-        main.take(8)?;
+        database = Some(main.u32()?);
+        let _tablespace = main.u32()?;
     }
+    let mut subtransactions = Vec::new();
     if has & xact::HAS_SUBTRANSACTIONS != 0 {
-        main.counted(4)?;
+        subtransactions = numbers(main.counted(4)?);
     }
     let mut dropped = Vec::new();
     if has & xact::HAS_RELATION_FILES != 0 {
@@ -246,7 +278,27 @@ fn decode_finished(version: PgVersion, header: &RecordHeader, mut main: Fields<'
     }
     let prepared = matches!(opcode, xact::COMMIT_PREPARED | xact::ABORT_PREPARED);
     let xid = if has & xact::HAS_TWOPHASE != 0 { main.u32()? } else { header.xid };
-    Some(Finished { xid, time, prepared, dropped })
+    Some(Finished { xid, time, prepared, dropped, subtransactions, database })
+}
+
+/// An array of OIDs or transactions.
+pub(crate) fn numbers(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|number| u32::from_le_bytes(*number)).collect()
+}
+
+fn decode_storage_create(mut main: Fields<'_>) -> Option<Kind> {
+    let relation = RelationFile::read(&mut main)?;
+    Some(Kind::StorageCreate { relation, main_fork: main.u32()? == 0 })
+}
+
+/// A database record. A database that changes its tablespace is dropped in the old one too, by a transaction that has
+/// no number since it changes nothing (`movedb`): that is no drop.
+fn decode_database(version: PgVersion, header: &RecordHeader, mut main: Fields<'_>) -> Option<Kind> {
+    let drop = if version == PgVersion::V14 { DATABASE_DROP_V14 } else { DATABASE_DROP };
+    if header.info != drop || header.xid == 0 {
+        return Some(Kind::Other);
+    }
+    Some(Kind::DatabaseDrop { database: main.u32()?, tablespaces: numbers(main.counted(4)?) })
 }
 
 fn decode_storage_truncate(mut main: Fields<'_>) -> Option<Kind> {
@@ -260,6 +312,5 @@ fn decode_heap_truncate(mut main: Fields<'_>) -> Option<Kind> {
     // One byte of flags and three of padding (`offsetof(xl_heap_truncate, relids)`).
     main.take(4)?;
     let relations = main.take(usize::try_from(count).ok()?.checked_mul(4)?)?;
-    let relations = relations.chunks_exact(4).filter_map(|item| Fields(item).u32()).collect();
-    Some(Kind::Truncate { database, relations })
+    Some(Kind::Truncate { database, relations: numbers(relations) })
 }

@@ -1,9 +1,9 @@
 //! PostgreSQL's write-ahead log, as data: names, positions, timelines, pages, records, for PostgreSQL 14 to 18.
 //!
 //! The crate turns bytes into facts and refuses bytes that aren't WAL. It never touches a file, a socket or a clock, has
-//! no async, and stores nothing. It reads WAL and doesn't write any. Full-page images are passed over, not unpacked, and
-//! of the records only those are decoded that archiving and recovery turn on: commits and aborts, checkpoints,
-//! switches, ends of recovery, restore points, dropped and truncated relation files.
+//! no async, and stores nothing. It reads WAL and doesn't write any. Of the records only those are decoded that archiving
+//! and recovery turn on (commits and aborts, checkpoints, switches, ends of recovery, restore points, dropped and
+//! truncated relation files), and those that tell what happened to rows, relations and databases. Indexes are left out.
 //!
 //! | module | what it knows |
 //! | --- | --- |
@@ -11,6 +11,7 @@
 //! | `file` | the names of all files that are archived |
 //! | `history` | timeline histories, and which timeline has the WAL at an LSN |
 //! | `page`, `record`, `body`, `kind` | page headers, record headers and checksums, parts of a record, what it says |
+//! | `change` | what a record does to rows, relations and databases |
 //! | `walker` | how records lie across pages, and what a crash or a new timeline does to them |
 //! | `check`, `summary`, `border` | whether a segment may be archived (R4), what it holds, what lies between two |
 //! | `records` | records off contiguous WAL that comes in pieces |
@@ -33,6 +34,7 @@
 mod body;
 mod border;
 mod bytes;
+mod change;
 mod check;
 mod error;
 mod file;
@@ -53,6 +55,7 @@ mod walker;
 
 pub use body::{BlockRef, RecordBody, RelationFile};
 pub use border::Joined;
+pub use change::Change;
 pub use check::{Check, SegmentCheck, SegmentKind, check_first_page, check_segment};
 pub use error::Error;
 pub use file::WalFile;

@@ -19,6 +19,16 @@ pub mod rmgr {
     pub const TRANSACTION: u8 = 1;
     /// Relation files (`RM_SMGR_ID`).
     pub const STORAGE: u8 = 2;
+    /// Databases (`RM_DBASE_ID`).
+    pub const DATABASE: u8 = 4;
+    /// Tablespaces (`RM_TBLSPC_ID`).
+    pub const TABLESPACE: u8 = 5;
+    /// Which files the relations have whose files `pg_class` can't tell (`RM_RELMAP_ID`).
+    pub const RELATION_MAP: u8 = 7;
+    /// What a standby must know of running transactions (`RM_STANDBY_ID`).
+    pub const STANDBY: u8 = 8;
+    /// Tables, what didn't fit into the first (`RM_HEAP2_ID`).
+    pub const HEAP2: u8 = 9;
     /// Tables (`RM_HEAP_ID`).
     pub const HEAP: u8 = 10;
 

@@ -301,7 +301,12 @@ impl Summary {
             Kind::StorageTruncate { relation, blocks: 0, main_fork: true } => {
                 self.drop_file(lsn, xid, relation, true);
             }
-            Kind::StorageTruncate { .. } | Kind::Truncate { .. } | Kind::BackupEnd { .. } | Kind::Other => {}
+            Kind::StorageTruncate { .. }
+            | Kind::StorageCreate { .. }
+            | Kind::DatabaseDrop { .. }
+            | Kind::Truncate { .. }
+            | Kind::BackupEnd { .. }
+            | Kind::Other => {}
         }
     }
 
