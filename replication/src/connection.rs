@@ -37,6 +37,11 @@ impl Wait {
         Wait { deadline: Instant::now() + limit, limit, doing, hint }
     }
 
+    /// As [`Wait::new`], for a wait that began at `start`.
+    pub(crate) fn since(start: Instant, limit: Duration, doing: &'static str, hint: &'static str) -> Wait {
+        Wait { deadline: start + limit, limit, doing, hint }
+    }
+
     pub(crate) fn to_connect(limits: &Limits) -> Wait {
         Wait::new(
             limits.connect,

@@ -185,6 +185,11 @@ impl Error {
         }
     }
 
+    /// Whether the server no longer has the WAL that was asked for (SQLSTATE 58P01, `undefined_file`).
+    pub fn is_wal_removed(&self) -> bool {
+        self.sqlstate() == Some("58P01")
+    }
+
     /// The SQLSTATE that the server gave, if it said anything.
     pub fn sqlstate(&self) -> Option<&str> {
         self.server_error().map(|error| error.sqlstate.as_str())

@@ -1,7 +1,7 @@
 //! PostgreSQL's protocol for replication connections, and for plain queries beside them: our own small client.
 //!
 //! It speaks to PostgreSQL 14 to 18 over Unix sockets, TCP and TLS, takes connection strings as libpq does, and gives base backups
-//! as a stream of events. Every wait has a limit, every buffer a bound, and nothing that a server sends can make it panic.
+//! and WAL as streams of events. Every wait has a limit, every buffer a bound, and nothing that a server sends can make it panic.
 //!
 //! It never writes a file, never knows of the repository, never starts a thread, and never shows a password (R21).
 //! Physical replication only; of SQL only simple queries with rows as text.
@@ -17,6 +17,7 @@
 //! | `client` | a connection that is ready for commands |
 //! | `command` | what can be asked: one file for each command |
 //! | `backup` | what a server answers to `BASE_BACKUP` → [`BackupStream`] |
+//! | `stream` | WAL as the server writes it, and what is said back → [`WalStream`] |
 //!
 //! ```no_run
 //! use highwater_replication::{BackupEvent, BaseBackup, Config, Mode, connect};
@@ -50,6 +51,7 @@ mod connection;
 mod error;
 pub mod message;
 mod quote;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -60,6 +62,8 @@ pub use client::Client;
 pub use command::base_backup::{BaseBackup, Checkpoint, ManifestChecksums};
 pub use command::identify_system::SystemIdentity;
 pub use command::query::Rows;
+pub use command::slot::{ReplicationSlot, SlotName};
+pub use command::start_replication::{StartReplication, Started};
 pub use command::timeline_history::HistoryFile;
 pub use config::{
     AuthMethods, ChannelBinding, Config, Environment, Host, Keepalive, Limits, Password, RootCertificates,
@@ -67,6 +71,7 @@ pub use config::{
 };
 pub use connect::{Mode, Stream, Transport, connect};
 pub use error::{Attempt, Error, Result};
-pub use message::{DataRow, ServerError};
+pub use message::{DataRow, ServerError, StandbyStatus, StreamMessage};
 pub use postgres_protocol::escape::{escape_identifier, escape_literal};
+pub use stream::{NextTimeline, WalEvent, WalStream};
 pub use version::ServerVersion;

@@ -14,6 +14,7 @@ mod frame;
 mod parameter_status;
 mod ready_for_query;
 mod row_description;
+mod stream_message;
 
 pub use authentication::Authentication;
 pub use copy_data::BackupMessage;
@@ -23,6 +24,7 @@ pub use frame::decode;
 pub use parameter_status::ParameterStatus;
 pub use ready_for_query::TransactionStatus;
 pub use row_description::RowDescription;
+pub use stream_message::{StandbyStatus, StreamMessage};
 
 use bytes::Bytes;
 

@@ -3,3 +3,4 @@
 mod backups;
 mod fake;
 mod sessions;
+mod streams;

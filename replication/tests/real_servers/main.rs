@@ -7,3 +7,4 @@ mod commands;
 mod common;
 mod encryption;
 mod servers;
+mod streaming;
