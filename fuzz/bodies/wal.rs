@@ -154,7 +154,7 @@ pub fn record_bodies(input: &[u8]) {
         assert!(finished.dropped.len() <= body.len());
     }
     let Some(parts) = RecordBody::parse(version, body) else { return };
-    let images: usize = parts.blocks().filter_map(|block| block.image).map(<[u8]>::len).sum();
+    let images: usize = parts.blocks().filter_map(|block| block.image).map(|image| image.stored.len()).sum();
     assert_eq!(images, parts.image_length());
     let data: usize = parts.blocks().map(|block| block.data.len()).sum();
     assert!(images + data + parts.main().len() <= body.len());

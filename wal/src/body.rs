@@ -2,6 +2,7 @@
 
 use crate::PgVersion;
 use crate::bytes::Fields;
+use crate::image::{Image, ImageHeader};
 
 /// A reference to a block of a relation file in a record, with what the record says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub struct BlockRef<'a> {
     pub fork: u8,
     /// The block's number in the fork.
     pub block: u32,
-    /// The full-page image as it is stored, without its hole, perhaps compressed.
-    pub image: Option<&'a [u8]>,
+    /// The full-page image.
+    pub image: Option<Image<'a>>,
     /// What the resource manager has written about the block.
     pub data: &'a [u8],
 }
@@ -65,7 +66,7 @@ impl<'a> RecordBody<'a> {
         while headers.fields.0.len() > data_length {
             match headers.next()? {
                 Header::Block(block) => {
-                    let image = block.image_length.unwrap_or(0);
+                    let image = block.image_length();
                     image_length += image;
                     data_length += image + block.data_length;
                 }
@@ -93,10 +94,10 @@ impl<'a> RecordBody<'a> {
                     Header::Main(_) => return None,
                 }
             };
-            let BlockHeader { id, relation, fork, block, image_length, data_length } = block;
-            let image = match image_length {
+            let BlockHeader { id, relation, fork, block, image, data_length } = block;
+            let image = match image {
                 None => None,
-                Some(length) => Some(data.take(length)?),
+                Some(header) => Some(Image::new(header, data.take(header.length())?)),
             };
             Some(BlockRef { id, relation, fork, block, image, data: data.take(data_length)? })
         })
@@ -121,7 +122,7 @@ pub(crate) fn possible_lengths(version: PgVersion, beginning: &[u8]) -> Vec<usiz
     let mut lengths = vec![0];
     while let Some(header) = headers.next() {
         data_length += match &header {
-            Header::Block(block) => block.image_length.unwrap_or(0) + block.data_length,
+            Header::Block(block) => block.image_length() + block.data_length,
             Header::Other => 0,
             Header::Main(length) => *length,
         };
@@ -141,7 +142,6 @@ const ID_TOPLEVEL_XID: u8 = 252;
 const BLOCK_FORK_MASK: u8 = 0x0F;
 const BLOCK_HAS_IMAGE: u8 = 0x10;
 const BLOCK_SAME_RELATION: u8 = 0x80;
-const IMAGE_HAS_HOLE: u8 = 0x01;
 
 /// A block reference's header: lengths; image and data follow behind all headers.
 struct BlockHeader {
@@ -149,8 +149,27 @@ struct BlockHeader {
     relation: RelationFile,
     fork: u8,
     block: u32,
-    image_length: Option<usize>,
+    image: Option<ImageHeader>,
     data_length: usize,
+}
+
+impl BlockHeader {
+    fn image_length(&self) -> usize {
+        self.image.map_or(0, |image| image.length())
+    }
+}
+
+/// The relation of the first block that a record is about; for records of heaps, of all its blocks.
+#[inline]
+pub(crate) fn first_relation(version: PgVersion, body: &[u8]) -> Option<RelationFile> {
+    let mut headers = Headers::new(version, body);
+    loop {
+        match headers.next()? {
+            Header::Block(block) => return Some(block.relation),
+            Header::Other => {}
+            Header::Main(_) => return None,
+        }
+    }
 }
 
 /// Reads the headers at the beginning of a body.
@@ -195,21 +214,15 @@ impl<'a> Headers<'a> {
         let fields = &mut self.fields;
         let [fork_flags, data_length @ ..] = fields.array::<3>()?;
         let data_length = usize::from(u16::from_le_bytes(data_length));
-        let image_length = if fork_flags & BLOCK_HAS_IMAGE == 0 {
+        let image = if fork_flags & BLOCK_HAS_IMAGE == 0 {
             None
         } else {
-            let [low, high, _hole_low, _hole_high, image_info] = fields.array::<5>()?;
-            // 14 has one flag for "compressed", later ones have one for each method.
-            let compressed = image_info & if self.version == PgVersion::V14 { 0x02 } else { 0x1C } != 0;
-            if compressed && image_info & IMAGE_HAS_HOLE != 0 {
-                let _hole_length = fields.u16()?;
-            }
-            Some(usize::from(u16::from_le_bytes([low, high])))
+            Some(ImageHeader::read(self.version, fields)?)
         };
         if fork_flags & BLOCK_SAME_RELATION == 0 {
             self.relation = Some(RelationFile::read(fields)?);
         }
         let (relation, fork) = (self.relation?, fork_flags & BLOCK_FORK_MASK);
-        Some(BlockHeader { id, relation, fork, block: fields.u32()?, image_length, data_length })
+        Some(BlockHeader { id, relation, fork, block: fields.u32()?, image, data_length })
     }
 }

@@ -128,6 +128,8 @@ pub(crate) mod xlog {
     pub(crate) const RESTORE_POINT: u8 = 0x70;
     pub(crate) const FPW_CHANGE: u8 = 0x80;
     pub(crate) const END_OF_RECOVERY: u8 = 0x90;
+    pub(crate) const FPI_FOR_HINT: u8 = 0xA0;
+    pub(crate) const FPI: u8 = 0xB0;
     pub(crate) const OVERWRITE_CONTRECORD: u8 = 0xD0;
 }
 

@@ -12,6 +12,8 @@
 //! | `history` | timeline histories, and which timeline has the WAL at an LSN |
 //! | `page`, `record`, `body`, `kind` | page headers, record headers and checksums, parts of a record, what it says |
 //! | `change` | what a record does to rows, relations and databases |
+//! | `catalogs` | names of relations and schemas, out of the rows written into `pg_class` and `pg_namespace` |
+//! | `image` | full-page images, unpacked |
 //! | `walker` | how records lie across pages, and what a crash or a new timeline does to them |
 //! | `check`, `summary`, `border` | whether a segment may be archived (R4), what it holds, what lies between two |
 //! | `records` | records off contiguous WAL that comes in pieces |
@@ -34,12 +36,14 @@
 mod body;
 mod border;
 mod bytes;
+mod catalogs;
 mod change;
 mod check;
 mod error;
 mod file;
 mod history;
 mod ids;
+mod image;
 mod kind;
 mod lsn;
 mod page;
@@ -55,12 +59,16 @@ mod walker;
 
 pub use body::{BlockRef, RecordBody, RelationFile};
 pub use border::Joined;
+pub use catalogs::{
+    Catalog, CatalogRow, CatalogRows, ClassRow, NamespaceRow, RowChange, RowOrigin, Untold, UntoldRow,
+};
 pub use change::Change;
 pub use check::{Check, SegmentCheck, SegmentKind, check_first_page, check_segment};
 pub use error::Error;
 pub use file::WalFile;
 pub use history::{Ancestor, PathStretch, TimelineHistory};
 pub use ids::{SystemId, TimelineId};
+pub use image::{Compression, Image, ImageError};
 pub use kind::{Checkpoint, EndOfRecovery, Finished, Kind};
 pub use lsn::Lsn;
 pub use page::{LongHeader, PageHeader, PgVersion};

@@ -14,8 +14,11 @@ pub(crate) mod opcode {
     pub(crate) const TRUNCATE: u8 = 0x30;
     pub(crate) const HOT_UPDATE: u8 = 0x40;
     pub(crate) const CONFIRM: u8 = 0x50;
+    pub(crate) const INPLACE: u8 = 0x70;
     /// The opcode's bits in `xl_info`.
     pub(crate) const MASK: u8 = 0x70;
+    /// The page has nothing but what the record puts on it.
+    pub(crate) const INIT_PAGE: u8 = 0x80;
 
     /// Of [`crate::rmgr::HEAP2`].
     pub(crate) const MULTI_INSERT: u8 = 0x50;

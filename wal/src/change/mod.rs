@@ -16,6 +16,8 @@ use crate::kind::Kind;
 use crate::record::rmgr;
 use crate::records::RawRecord;
 
+pub(crate) use heap::{HEAP_BLOCK, opcode};
+
 /// Something that a record does. Whether it lasts is decided by the end of the record's transaction (`header.xid`,
 /// which may be a subtransaction's), but for what is said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]

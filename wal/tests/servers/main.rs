@@ -5,7 +5,9 @@
 mod agrees_with_pg_waldump;
 mod agrees_with_the_server;
 mod borders;
+mod catalogs;
 mod crashes;
 mod damage;
 mod support;
 mod timelines;
+mod wal_of;
