@@ -5,6 +5,7 @@
 //! keys/<id>
 //! clusters/<name>/<system identifier>/cluster.json
 //!                                    /wal/<timeline>/<file>
+//!                                    /tail/<timeline>/<segment>/<from>-<to>
 //!                                    /backups/<label>/started, manifest, manifest.<n>, expired
 //!                                    /packs/<2 hex>/<id>
 //! events/<time>-<id>
@@ -13,6 +14,7 @@
 use highwater_storage::Key;
 use highwater_wal::{SegmentName, SystemId, TimelineId, WalFile};
 
+use crate::TailPiece;
 use crate::names::{ClusterName, EventId, Label, PackId};
 
 /// Where the repository describes itself.
@@ -82,6 +84,26 @@ impl Section {
         format!("{}/wal/", self.0)
     }
 
+    /// What the folders of all timelines with pieces of segments begin with.
+    pub fn tail_timelines(&self) -> String {
+        format!("{}/tail/", self.0)
+    }
+
+    /// What the folders of a timeline's segments with pieces begin with.
+    pub fn tail_of(&self, timeline: TimelineId) -> String {
+        format!("{}{}/", self.tail_timelines(), timeline.hex())
+    }
+
+    /// What the names of a segment's pieces begin with.
+    pub fn tail_of_segment(&self, segment: SegmentName) -> String {
+        format!("{}{segment}/", self.tail_of(segment.timeline))
+    }
+
+    /// Where a piece of a segment lies.
+    pub fn tail_piece(&self, piece: TailPiece) -> Key {
+        key(format!("{}{:08X}-{:08X}", self.tail_of_segment(piece.segment), piece.from, piece.to))
+    }
+
     /// What the folders of all backups begin with.
     pub fn backups(&self) -> String {
         format!("{}/backups/", self.0)
@@ -122,6 +144,17 @@ impl Section {
 /// The last part of a folder's name in a listing, read as what it should be; nothing where it is something else.
 pub fn folder_name<T: std::str::FromStr>(folder: &str) -> Option<T> {
     folder.strip_suffix('/')?.rsplit('/').next()?.parse().ok()
+}
+
+/// The piece of `segment` that has this name in a listing of [`Section::tail_of_segment`].
+pub fn tail_piece_of(segment: SegmentName, name: &str) -> Option<TailPiece> {
+    let (from, to) = name.split_once('-')?;
+    let number = |digits: &str| {
+        let number = u32::from_str_radix(digits, 16).ok()?;
+        (format!("{number:08X}") == digits).then_some(number)
+    };
+    let piece = TailPiece { segment, from: number(from)?, to: number(to)? };
+    (piece.from < piece.to).then_some(piece)
 }
 
 /// The timeline of a folder in a listing of [`Section::wal_timelines`].
@@ -171,6 +204,14 @@ mod tests {
                 section.wal("0000000A.history".parse().unwrap()),
                 "clusters/main/7/wal/0000000A/0000000A.history",
             ),
+            (
+                section.tail_piece(TailPiece {
+                    segment: "0000000A0000000100000002".parse().unwrap(),
+                    from: 0x100,
+                    to: 0x1F_FFFF,
+                }),
+                "clusters/main/7/tail/0000000A/0000000A0000000100000002/00000100-001FFFFF",
+            ),
             (section.started(&label), "clusters/main/7/backups/daily/started"),
             (section.manifest(&label), "clusters/main/7/backups/daily/manifest"),
             (section.manifest_part(&label, 12), "clusters/main/7/backups/daily/manifest.12"),
@@ -202,6 +243,14 @@ mod tests {
         assert_eq!(folder_name::<SystemId>("clusters/main/77/"), Some(SystemId(77)));
         assert_eq!(folder_name::<SystemId>("clusters/main/x/"), None);
         assert_eq!(timeline_of_folder("x/wal/0000000A/"), TimelineId::new(10));
+        let segment = "0000000A0000000100000002".parse().unwrap();
+        let piece = TailPiece { segment, from: 0, to: 0xAB };
+        assert_eq!(tail_piece_of(segment, "00000000-000000AB"), Some(piece));
+        for strange in
+            ["", "-", "0-AB", "00000000-000000ab", "000000AB-000000AB", "00000000-+00000AB", "00000000"]
+        {
+            assert_eq!(tail_piece_of(segment, strange), None, "{strange}");
+        }
         for strange in
             ["x/wal/0000000a/", "x/wal/A/", "x/wal/00000000/", "x/wal/+0000001/", "x/wal/0000000A", "/"]
         {

@@ -11,6 +11,7 @@
 //! | `repository`, `cluster` | a repository, and the part of it that belongs to one cluster |
 //! | `init`, `facts` | making a repository; what repository and cluster say of themselves |
 //! | `wal_object`, `wal_plain` | segments, histories and backup labels (R3, R7); what of them is told without an identity |
+//! | `tail` | pieces of segments that are still being written |
 //! | `backups` | which backups there are |
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
@@ -59,6 +60,7 @@ pub mod marker;
 mod names;
 pub mod pack;
 mod repository;
+mod tail;
 mod wal_object;
 mod wal_plain;
 
@@ -79,4 +81,5 @@ pub use pack::{
     PackTotals, PackWriter, StoredPack,
 };
 pub use repository::Repository;
+pub use tail::{TailHead, TailPiece, TailSegment};
 pub use wal_object::{Archived, EncodedWal, MAX_SMALL_FILE_BYTES, Stored, WalHead, WalObject, WalPage};

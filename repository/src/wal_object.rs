@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use highwater_storage::{Body, Key, ObjectFile, Put};
-use highwater_wal::{Summary, TimelineId, Timestamp, WalFile};
+use highwater_wal::{Lsn, Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
@@ -40,6 +40,9 @@ pub struct WalHead {
     /// What the segment holds; absent for histories and backup labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// Of a segment that is not there whole, and was put together from its pieces: where these end. Never stored.
+    #[serde(skip)]
+    pub received: Option<Lsn>,
 }
 
 /// Who put a file into the repository, and when.
@@ -86,6 +89,11 @@ impl EncodedWal {
     /// Length and digest of the file.
     pub fn plain(&self) -> Plain {
         self.plain
+    }
+
+    /// The frame.
+    pub(crate) fn into_frame(self) -> Vec<Bytes> {
+        self.frame
     }
 
     /// Length of the compressed file in bytes.
@@ -151,7 +159,7 @@ impl ClusterRepository {
             summary.digest = plain.digest.to_string();
         }
         let archived = Archived { host: host_name(), time: now(), program: PROGRAM.to_owned(), written };
-        let head = WalHead { version: WalHead::VERSION, file, plain, archived, summary };
+        let head = WalHead { version: WalHead::VERSION, file, plain, archived, summary, received: None };
         let body = self.wal_body(&head, encoded.frame)?;
         let key = self.section().wal(file);
         match self.repository().store().put_if_absent(&key, &body).await? {

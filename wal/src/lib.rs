@@ -17,6 +17,7 @@
 //! | `walker` | how records lie across pages, and what a crash or a new timeline does to them |
 //! | `check`, `summary`, `border` | whether a segment may be archived (R4), what it holds, what lies between two |
 //! | `records` | records off contiguous WAL that comes in pieces |
+//! | `growing` | what a segment holds while it is still being received |
 //! | `refusal`, `error` | what is wrong with a piece of WAL, or with a name |
 //!
 //! What a segment holds is known from one pass over it:
@@ -41,6 +42,7 @@ mod change;
 mod check;
 mod error;
 mod file;
+mod growing;
 mod history;
 mod ids;
 mod image;
@@ -66,6 +68,7 @@ pub use change::Change;
 pub use check::{Check, SegmentCheck, SegmentKind, check_first_page, check_segment};
 pub use error::Error;
 pub use file::WalFile;
+pub use growing::GrowingSummary;
 pub use history::{Ancestor, PathStretch, TimelineHistory};
 pub use ids::{SystemId, TimelineId};
 pub use image::{Compression, Image, ImageError};

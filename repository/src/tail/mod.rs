@@ -1,0 +1,258 @@
+//! The tail: pieces of segments that are still being written, put by whoever receives WAL as it is streamed.
+//!
+//! A piece is an object like a file of WAL: a skippable frame with [`TailHead`], and one frame with the bytes. Pieces are
+//! removed once their segment is there whole (R2), and never before.
+
+mod assemble;
+
+use bytes::Bytes;
+use highwater_storage::{Key, Put};
+use highwater_wal::{Lsn, SegmentName, SegmentSize, Summary, TimelineId, WalFile};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterRepository;
+use crate::codec::{Content, MemorySink, decode, read_skippable, write_skippable};
+use crate::crypt::{is_encrypted, plain_of_header};
+use crate::digest::Plain;
+use crate::envelope::MAX_HEAD_BYTES;
+use crate::error::Different;
+use crate::facts::{PROGRAM, host_name, now};
+use crate::repository::MAX_PAGES;
+use crate::wal_object::{Archived, Stored};
+use crate::{Error, Result, keys};
+
+pub use assemble::TailSegment;
+
+/// The longest piece: PostgreSQL's largest segment.
+const MAX_PIECE_BYTES: u64 = 1 << 30;
+
+/// Which bytes of which segment a piece has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TailPiece {
+    /// The segment.
+    pub segment: SegmentName,
+    /// Its first byte, from the segment's start.
+    pub from: u32,
+    /// Behind its last byte, from the segment's start.
+    pub to: u32,
+}
+
+impl TailPiece {
+    /// Bytes in it.
+    pub fn length(&self) -> u64 {
+        u64::from(self.to.saturating_sub(self.from))
+    }
+
+    /// Where it ends.
+    pub fn end(&self, size: SegmentSize) -> Lsn {
+        self.segment.start(size) + u64::from(self.to)
+    }
+}
+
+/// What stands in front of a piece.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TailHead {
+    /// Version of these fields: 1.
+    pub version: u32,
+    /// The segment that it is a piece of.
+    pub segment: SegmentName,
+    /// Bytes in that segment.
+    pub segment_size: SegmentSize,
+    /// Where its first byte belongs.
+    pub from: Lsn,
+    /// Behind its last byte.
+    pub to: Lsn,
+    /// Length and digest of its bytes.
+    #[serde(flatten)]
+    pub plain: Plain,
+    /// Who put it there and when.
+    pub archived: Archived,
+    /// What the segment holds from its start up to this piece's end: records that had come whole. Absent where they could not
+    /// be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+impl TailHead {
+    /// Version of the fields that this program writes.
+    pub const VERSION: u32 = 1;
+}
+
+impl ClusterRepository {
+    /// Puts a piece of a segment. `summary` is of the segment up to the piece's end.
+    ///
+    /// # Errors
+    /// [`Error::Different`] where there is this piece with other bytes (R3), and nothing was changed.
+    pub async fn put_tail(
+        &self,
+        piece: TailPiece,
+        size: SegmentSize,
+        bytes: &(impl Content + ?Sized),
+        summary: Option<Summary>,
+    ) -> Result<Stored> {
+        let is_one = piece.from < piece.to && u64::from(piece.to) <= size.bytes();
+        if !is_one || bytes.length() != piece.length() {
+            return Err(Error::Refused {
+                what: format!("a piece of {}", piece.segment),
+                reason: format!(
+                    "bytes {} to {} are not {} bytes of it",
+                    piece.from,
+                    piece.to,
+                    bytes.length()
+                ),
+                hint: "this is a fault of the program: report it",
+            });
+        }
+        let encoded = self.repository().encode_wal_while(bytes, &mut |_| {}).map_err(Error::Codec)?;
+        let plain = encoded.plain();
+        let start = piece.segment.start(size);
+        let head = TailHead {
+            version: TailHead::VERSION,
+            segment: piece.segment,
+            segment_size: size,
+            from: start + u64::from(piece.from),
+            to: piece.end(size),
+            plain,
+            archived: Archived { host: host_name(), time: now(), program: PROGRAM.to_owned(), written: None },
+            summary,
+        };
+        let json = serde_json::to_vec(&head).map_err(|error| Error::Codec(error.into()))?;
+        let mut pieces = vec![Bytes::from(write_skippable(&json))];
+        pieces.extend(encoded.into_frame());
+        let body = self.repository().seal(pieces, |_| plain)?;
+        let key = self.section().tail_piece(piece);
+        match self.repository().store().put_if_absent(&key, &body).await? {
+            Put::Created => Ok(Stored::Created),
+            Put::Exists => self.compare_piece(&key, plain).await,
+        }
+    }
+
+    /// Whether the piece that is there has these bytes.
+    async fn compare_piece(&self, key: &Key, here: Plain) -> Result<Stored> {
+        let there = self.told_of_piece(key).await?;
+        if there == here {
+            return Ok(Stored::AlreadySame);
+        }
+        Err(Error::Different(Box::new(Different {
+            key: key.to_string(),
+            here,
+            there,
+            archived: None,
+            hint: "two servers write this timeline (a copy of the machine, a failover without fencing): find out which is \
+                   the wrong one and stop it",
+        })))
+    }
+
+    /// Length and digest of a piece's bytes, as its object says; also where no identity is at hand.
+    ///
+    /// # Errors
+    /// A store error of kind not-found where it is not there; [`Error::Damaged`].
+    pub async fn tail_plain(&self, piece: TailPiece) -> Result<Plain> {
+        self.told_of_piece(&self.section().tail_piece(piece)).await
+    }
+
+    async fn told_of_piece(&self, key: &Key) -> Result<Plain> {
+        let repository = self.repository();
+        let beginning = repository.fetch_beginning(key).await?;
+        if is_encrypted(&beginning) {
+            let header = repository.with_header(key, &beginning).await?;
+            return plain_of_header(&header).map_err(|fault| fault.of(key));
+        }
+        let json = repository.read_head(key, beginning).await?;
+        Ok(parse_head(key, &json)?.plain)
+    }
+
+    /// What stands in front of a piece, by a ranged read.
+    pub async fn tail_head(&self, piece: TailPiece) -> Result<TailHead> {
+        let key = self.section().tail_piece(piece);
+        let beginning = self.repository().fetch_beginning(&key).await?;
+        let json = self.repository().read_head(&key, beginning).await?;
+        let head = parse_head(&key, &json)?;
+        belongs(&key, piece, &head)?;
+        Ok(head)
+    }
+
+    /// A piece, verified (R7).
+    pub async fn get_tail(&self, piece: TailPiece) -> Result<(TailHead, Vec<u8>)> {
+        let key = self.section().tail_piece(piece);
+        let limit = piece.length() + piece.length() / 64 + MAX_HEAD_BYTES as u64 + (1 << 20);
+        let object = self.repository().fetch(&key, limit.min(2 * MAX_PIECE_BYTES)).await?;
+        let content = self.repository().unseal(&key, object).await?;
+        let (json, frame) = read_skippable(&content, MAX_HEAD_BYTES).map_err(|fault| fault.of(&key))?;
+        let head = parse_head(&key, json)?;
+        belongs(&key, piece, &head)?;
+        let mut bytes = vec![0; piece.length() as usize];
+        let threads = self.repository().compression().threads;
+        let digest = decode(frame, head.plain.length, threads, &MemorySink::new(&mut bytes))
+            .map_err(|fault| fault.of(&key))?;
+        if digest != head.plain.digest {
+            let reason = format!("its content has digest {digest}, not {}", head.plain.digest);
+            return Err(Error::damaged(&key, reason));
+        }
+        Ok((head, bytes))
+    }
+
+    /// The timelines of which there are pieces, in order.
+    pub async fn tail_timelines(&self) -> Result<Vec<TimelineId>> {
+        let folders = self.repository().folders(&self.section().tail_timelines()).await?;
+        Ok(folders.iter().filter_map(|folder| keys::timeline_of_folder(folder)).collect())
+    }
+
+    /// The segments of a timeline of which there are pieces, in order.
+    pub async fn tail_segments(&self, timeline: TimelineId) -> Result<Vec<SegmentName>> {
+        let folders = self.repository().folders(&self.section().tail_of(timeline)).await?;
+        let mut segments: Vec<SegmentName> =
+            folders.iter().filter_map(|folder| keys::folder_name(folder)).collect();
+        segments.retain(|segment| segment.timeline == timeline);
+        Ok(segments)
+    }
+
+    /// The pieces of a segment, in order of where they begin.
+    pub async fn tail_pieces(&self, segment: SegmentName) -> Result<Vec<TailPiece>> {
+        let prefix = self.section().tail_of_segment(segment);
+        let (mut pieces, mut after) = (Vec::new(), None);
+        for _ in 0..MAX_PAGES {
+            let page = self.repository().store().list(&prefix, after.as_deref(), false).await?;
+            pieces.extend(
+                page.entries.iter().filter_map(|entry| keys::tail_piece_of(segment, entry.key.name())),
+            );
+            after = page.next;
+            if after.is_none() {
+                return Ok(pieces);
+            }
+        }
+        Err(self.repository().endless(&prefix))
+    }
+
+    /// Removes the pieces of a segment that is there whole, the last one first, so that what is left has no gap; `false` where
+    /// the segment is not there whole, and nothing was removed (R2).
+    pub async fn remove_tail(&self, segment: SegmentName) -> Result<bool> {
+        match self.repository().store().size(&self.section().wal(WalFile::Segment(segment))).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        for piece in self.tail_pieces(segment).await?.into_iter().rev() {
+            self.repository().store().delete(&self.section().tail_piece(piece)).await?;
+        }
+        Ok(true)
+    }
+}
+
+fn parse_head(key: &Key, json: &[u8]) -> Result<TailHead> {
+    serde_json::from_slice(json).map_err(|error| Error::damaged(key, format!("its head: {error}")))
+}
+
+/// The head says what the name says.
+fn belongs(key: &Key, piece: TailPiece, head: &TailHead) -> Result<()> {
+    let start = head.segment.start(head.segment_size);
+    let (from, to) = (start + u64::from(piece.from), start + u64::from(piece.to));
+    let is_same = head.segment == piece.segment
+        && (head.from, head.to) == (from, to)
+        && head.plain.length == piece.length()
+        && u64::from(piece.to) <= head.segment_size.bytes();
+    if is_same {
+        return Ok(());
+    }
+    Err(Error::damaged(key, format!("it says that it is {} from {} to {}", head.segment, head.from, head.to)))
+}

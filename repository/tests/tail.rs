@@ -1,0 +1,143 @@
+//! Pieces of segments that are still being written: put once, put together, removed when the segment is there whole.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the right answer, in its helpers too")]
+
+mod common;
+
+use common::{KINDS, Kind, Scratch, segment, summary};
+use highwater_repository::{ClusterRepository, Error, Plain, Stored, TailPiece};
+use highwater_wal::{Lsn, SegmentName, SegmentSize, TimelineId, WalFile};
+
+fn name() -> SegmentName {
+    "000000010000000000000001".parse().unwrap()
+}
+
+fn piece(from: u32, to: u32) -> TailPiece {
+    TailPiece { segment: name(), from, to }
+}
+
+fn size() -> SegmentSize {
+    SegmentSize::new(segment(1).len() as u64).unwrap()
+}
+
+/// The bytes of a piece of `segment(1)`.
+fn bytes(piece: TailPiece) -> Vec<u8> {
+    segment(1)[piece.from as usize..piece.to as usize].to_vec()
+}
+
+async fn put(cluster: &ClusterRepository, bounds: &[(u32, u32)]) {
+    for (from, to) in bounds {
+        let piece = piece(*from, *to);
+        let stored = cluster.put_tail(piece, size(), &bytes(piece)[..], Some(summary())).await.unwrap();
+        assert_eq!(stored, Stored::Created);
+    }
+}
+
+#[tokio::test]
+async fn pieces_give_the_segment_as_far_as_they_go() {
+    for kind in KINDS {
+        let scratch = Scratch::new(kind);
+        let cluster = scratch.cluster();
+        assert!(cluster.tail_segment(name(), size()).await.unwrap().is_none());
+        assert!(cluster.tail_end(name()).await.unwrap().is_none());
+        assert!(cluster.get_segment(name(), size()).await.unwrap_err().is_not_found());
+        assert!(cluster.segment_head(name()).await.unwrap_err().is_not_found());
+        put(&cluster, &[(0, 100), (100, 70_000), (70_000, 300_001)]).await;
+        let whole = segment(1);
+        let tail = cluster.tail_segment(name(), size()).await.unwrap().unwrap();
+        assert_eq!(tail.end, name().start(size()) + 300_001);
+        assert!(tail.object.bytes[..300_001] == whole[..300_001], "{kind:?}");
+        assert!(tail.object.bytes[300_001..].iter().all(|byte| *byte == 0));
+        assert_eq!(tail.object.head.plain, Plain::of(&tail.object.bytes));
+        let head = cluster.tail_end(name()).await.unwrap().unwrap();
+        assert_eq!(head.received, Some(tail.end));
+        assert_eq!(head.summary.unwrap().other["from_the_future"]["kept"], true);
+        assert_eq!(cluster.segment_head(name()).await.unwrap().received, Some(tail.end));
+        assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == tail.object.bytes);
+        assert_eq!(cluster.tail_timelines().await.unwrap(), [TimelineId::FIRST]);
+        assert_eq!(cluster.tail_segments(TimelineId::FIRST).await.unwrap(), [name()]);
+        assert_eq!(
+            cluster.tail_pieces(name()).await.unwrap(),
+            [piece(0, 100), piece(100, 70_000), piece(70_000, 300_001)]
+        );
+    }
+}
+
+#[tokio::test]
+async fn r03_the_same_piece_is_a_success_and_another_one_is_refused() {
+    for kind in KINDS {
+        let scratch = Scratch::new(kind);
+        // A host that only has the public key compares as well.
+        let cluster = scratch.cluster();
+        put(&cluster, &[(0, 1000)]).await;
+        let again = cluster.put_tail(piece(0, 1000), size(), &bytes(piece(0, 1000))[..], None).await.unwrap();
+        assert_eq!(again, Stored::AlreadySame);
+        assert_eq!(cluster.tail_plain(piece(0, 1000)).await.unwrap(), Plain::of(&bytes(piece(0, 1000))));
+        let before = scratch.store.objects().clone();
+        let error = cluster.put_tail(piece(0, 1000), size(), &[7; 1000][..], None).await.unwrap_err();
+        let Error::Different(different) = &error else { panic!("{error}") };
+        assert_eq!(different.here, Plain::of(&[7; 1000]));
+        assert!(error.to_string().contains("hint: "), "{error}");
+        assert!(*scratch.store.objects() == before, "something was changed");
+    }
+}
+
+#[tokio::test]
+async fn r02_pieces_go_only_when_their_segment_is_there_whole() {
+    let scratch = Scratch::new(Kind::Lz4);
+    let cluster = scratch.cluster();
+    put(&cluster, &[(0, 100), (100, 200)]).await;
+    assert!(!cluster.remove_tail(name()).await.unwrap());
+    assert_eq!(cluster.tail_pieces(name()).await.unwrap().len(), 2);
+    cluster.put_wal(WalFile::Segment(name()), &segment(1), Some(summary())).await.unwrap();
+    // What is there whole is what counts, pieces or not.
+    assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == segment(1));
+    assert_eq!(cluster.segment_head(name()).await.unwrap().received, None);
+    assert!(cluster.remove_tail(name()).await.unwrap());
+    assert!(cluster.tail_segments(TimelineId::FIRST).await.unwrap().is_empty());
+    assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == segment(1));
+    assert!(cluster.remove_tail(name()).await.unwrap(), "that they are gone already is fine");
+}
+
+#[tokio::test]
+async fn r07_a_gap_or_damage_is_an_error_and_never_less_wal() {
+    for kind in KINDS {
+        for hurt in 0..3 {
+            let scratch = Scratch::new(kind);
+            let cluster = scratch.cluster();
+            put(&cluster, &[(0, 100), (100, 200), (200, 300)]).await;
+            let (key, object) = scratch.store.only("00000064-000000C8");
+            match hurt {
+                0 => drop(scratch.store.objects().remove(&key)),
+                1 => {
+                    let mut spoilt = object.to_vec();
+                    let at = spoilt.len() - 20;
+                    spoilt[at] ^= 1;
+                    scratch.store.spoil(&key, spoilt);
+                }
+                // Another piece under its name.
+                _ => {
+                    let other = scratch.store.only("00000000-00000064").1;
+                    scratch.store.spoil(&key, other);
+                }
+            }
+            let error = cluster.tail_segment(name(), size()).await.unwrap_err();
+            assert!(matches!(error, Error::Damaged { .. }), "{kind:?} {hurt}: {error}");
+            let error = cluster.get_segment(name(), size()).await.unwrap_err();
+            assert!(!error.is_not_found(), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn r22_what_is_no_piece_is_not_put() {
+    let scratch = Scratch::new(Kind::Lz4);
+    let cluster = scratch.cluster();
+    let beyond = size().bytes() as u32 + 1;
+    for (from, to, length) in [(0, 0, 0), (5, 4, 0), (0, 10, 9), (beyond - 2, beyond, 2)] {
+        let bytes = vec![1; length];
+        let error = cluster.put_tail(piece(from, to), size(), &bytes[..], None).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+    }
+    assert_eq!(piece(3, 9).end(size()), Lsn(name().start(size()).0 + 9));
+}
