@@ -4,7 +4,7 @@
 //! decides where a recovery to a time stops. So each summary keeps the first bytes of what runs on behind it and of
 //! what ran into it: enough for the record's header and the time in a commit or abort record.
 
-use crate::kind::{is_transaction_end, xlog};
+use crate::kind::{is_transaction_end, may_make_or_drop_files, xlog};
 use crate::page::{LONG_HEADER_LENGTH, SHORT_HEADER_LENGTH};
 use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, rmgr};
 use crate::walker::Walker;
@@ -29,26 +29,59 @@ impl Summary {
     /// What the record is that begins in this segment and runs into `next`, the segment behind it on the same path of
     /// timelines.
     pub fn joined_with(&self, next: &Summary) -> Joined {
-        let Some(unfinished) = &self.unfinished else { return Joined::Nothing };
+        match self.first_bytes(next) {
+            FirstBytes::Of(bytes) => read(&bytes),
+            FirstBytes::None => Joined::Nothing,
+            FirstBytes::Unclear => Joined::Unclear,
+        }
+    }
+
+    /// Whether the record that begins in this segment and runs into `next`, the segment behind it on the same path of
+    /// timelines, makes or drops relation files or a database, or may do so. It is in neither summary's lists
+    /// ([`Summary::created`], [`Summary::dropped`], [`Summary::databases_dropped`]); read both segments to learn more.
+    pub fn hides_files(&self, next: &Summary) -> bool {
+        match self.first_bytes(next) {
+            FirstBytes::Of(bytes) => match bytes.split_first_chunk() {
+                Some((header, body)) => may_make_or_drop_files(&RecordHeader::parse(header), main_data(body)),
+                None => true,
+            },
+            FirstBytes::None => false,
+            FirstBytes::Unclear => true,
+        }
+    }
+
+    /// The first bytes of the record that runs from this segment into the next one.
+    fn first_bytes(&self, next: &Summary) -> FirstBytes {
+        let Some(unfinished) = &self.unfinished else { return FirstBytes::None };
         if unfinished.lsn.is_none() {
             // It began in an earlier segment: that one's summary has its beginning.
-            return Joined::Nothing;
+            return FirstBytes::None;
         }
         if next.continued == 0 {
             // A crash cut it off, and it was overwritten.
-            return Joined::Nothing;
+            return FirstBytes::None;
         }
         if next.continued != unfinished.remaining {
-            return Joined::Unclear;
+            return FirstBytes::Unclear;
         }
         match (from_hex(&self.runs_out), from_hex(&next.runs_in)) {
             (Some(mut bytes), Some(rest)) => {
                 bytes.extend(rest);
-                read(&bytes)
+                FirstBytes::Of(bytes)
             }
-            _ => Joined::Unclear,
+            _ => FirstBytes::Unclear,
         }
     }
+}
+
+/// What is known of the record that runs from one segment into the next.
+enum FirstBytes {
+    /// There is none.
+    None,
+    /// These are its first bytes.
+    Of(Vec<u8>),
+    /// There is one, but the summaries don't fit together.
+    Unclear,
 }
 
 /// What a record is of which these are the first bytes.
@@ -139,7 +172,8 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Wal;
+    use crate::RelationFile;
+    use crate::testing::{Wal, relation_file};
     use crate::{Check, SegmentKind, check_segment, rmgr};
 
     fn summaries(wal: &Wal) -> Vec<Summary> {
@@ -205,6 +239,41 @@ mod tests {
         assert_eq!(all[1].joined_with(&all[2]), Joined::Nothing);
     }
 
+    /// Whether [`Summary::hides_files`] says so when `record` is written `room` bytes before the end of a segment.
+    fn hides(room: u64, record: impl Fn(&mut Wal)) -> bool {
+        let mut wal = Wal::new();
+        wal.fill_up_to(room);
+        record(&mut wal);
+        wal.switch();
+        let both = summaries(&wal);
+        let listed = |summary: &Summary| {
+            summary.created.len() + summary.dropped.len() + summary.databases_dropped.len()
+        };
+        assert_eq!(both.iter().map(listed).sum::<usize>(), 0, "it is in one of them");
+        both[0].hides_files(&both[1])
+    }
+
+    #[test]
+    fn what_makes_or_drops_files_over_the_border_is_not_passed_over() {
+        let file = relation_file(RelationFile { tablespace: 1663, database: 5, relation: 16_384 });
+        let with = |flags: u32, more: &[u8]| [&7_i64.to_le_bytes()[..], &flags.to_le_bytes(), more].concat();
+        let dropping = with(1 << 2, &[&1_u32.to_le_bytes()[..], &file].concat());
+        let subtransaction = with(1 << 1, &[1, 0, 0, 0, 9, 0, 0, 0]);
+        for room in (8..=32).step_by(8) {
+            let create = [&file[..], &[0; 4]].concat();
+            assert!(hides(room, |wal| _ = wal.record(rmgr::STORAGE, 0x10, 9, &create)), "{room}");
+            let drop = [5_u32, 1, 1663].map(u32::to_le_bytes).concat();
+            assert!(hides(room, |wal| _ = wal.record(rmgr::DATABASE, 0x20, 9, &drop)), "{room}");
+            assert!(hides(room, |wal| _ = wal.record(rmgr::TRANSACTION, 0x80, 9, &dropping)), "{room}");
+            assert!(
+                !hides(room, |wal| _ = wal.record(rmgr::TRANSACTION, 0x80, 9, &subtransaction)),
+                "{room}"
+            );
+            assert!(!hides(room, |wal| _ = wal.commit(9, 1)), "{room}");
+            assert!(!hides(room, |wal| _ = wal.filler(5000)), "{room}");
+        }
+    }
+
     #[test]
     fn damaged_fields_are_unclear() {
         let mut wal = Wal::new();
@@ -216,6 +285,7 @@ mod tests {
             let mut bad = both[0].clone();
             bad.runs_out = text.to_owned();
             assert_eq!(bad.joined_with(&both[1]), Joined::Unclear, "{text}");
+            assert!(bad.hides_files(&both[1]), "{text}");
         }
         let mut other = both[1].clone();
         other.continued += 1;

@@ -88,6 +88,12 @@ fn r04_every_fact_lands_in_its_list() {
     let truncated = wal.record(rmgr::STORAGE, 0x20, 45, &cut);
     let shorter = [&9_u32.to_le_bytes()[..], &relation_file(file), &1_u32.to_le_bytes()].concat();
     wal.record(rmgr::STORAGE, 0x20, 45, &shorter);
+    let create = |fork: u32| [&relation_file(file)[..], &fork.to_le_bytes()].concat();
+    let created = wal.record(rmgr::STORAGE, 0x10, 46, &create(0));
+    wal.record(rmgr::STORAGE, 0x10, 46, &create(3));
+    let drop = [20_000_u32, 1, 1663].map(u32::to_le_bytes).concat();
+    let gone = wal.record(rmgr::DATABASE, 0x20, 47, &drop);
+    wal.record(rmgr::DATABASE, 0x20, 0, &drop);
     wal.switch();
     let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
     assert_eq!(summary.checkpoints.len(), 1);
@@ -104,6 +110,10 @@ fn r04_every_fact_lands_in_its_list() {
     assert_eq!(summary.end_of_recovery[0].lsn, recovered);
     let drops: Vec<_> = summary.dropped.iter().map(|d| (d.lsn, d.xid, d.relation, d.truncated)).collect();
     assert_eq!(drops, [(dropped, 44, 16_400, false), (truncated, 45, 16_400, true)]);
+    let made: Vec<_> = summary.created.iter().map(|c| (c.lsn, c.xid, c.relation)).collect();
+    assert_eq!(made, [(created, 46, 16_400)]);
+    let databases: Vec<_> = summary.databases_dropped.iter().map(|d| (d.lsn, d.xid, d.database)).collect();
+    assert_eq!(databases, [(gone, 47, 20_000)], "the other one has only moved");
 }
 
 #[test]

@@ -191,6 +191,19 @@ pub(crate) fn is_transaction_end(header: &RecordHeader) -> bool {
         && matches!(opcode, xact::COMMIT | xact::ABORT | xact::COMMIT_PREPARED | xact::ABORT_PREPARED)
 }
 
+/// Whether a record, of which `main` is the beginning of the main data, makes or drops files of relations or whole databases,
+/// or may do so.
+pub(crate) fn may_make_or_drop_files(header: &RecordHeader, main: Option<&[u8]>) -> bool {
+    match header.rmgr {
+        rmgr::STORAGE | rmgr::DATABASE => true,
+        rmgr::TRANSACTION if is_transaction_end(header) && header.info & xact::HAS_INFO != 0 => {
+            let has = main.and_then(|main| main.get(8..)).and_then(|rest| Fields(rest).u32());
+            has.is_none_or(|has| has & xact::HAS_RELATION_FILES != 0)
+        }
+        _ => false,
+    }
+}
+
 impl Kind {
     /// What a record says; `None` where its body isn't laid out as this version's servers do it.
     pub fn decode(version: PgVersion, header: &RecordHeader, body: &[u8]) -> Option<Kind> {

@@ -80,7 +80,7 @@ pub use records::{RawRecord, Record, Records};
 pub use refusal::{Reason, Refusal};
 pub use segment::{SegmentName, SegmentSize};
 pub use summary::{
-    CheckpointPoint, CommitPoint, Dropped, EndOfRecoveryPoint, MAX_LISTED, Overwritten, RestorePoint,
-    SUMMARY_VERSION, Summary, Unfinished,
+    CheckpointPoint, CommitPoint, Created, DatabaseDropped, Dropped, EndOfRecoveryPoint, MAX_LISTED,
+    Overwritten, RestorePoint, SUMMARY_VERSION, Summary, Unfinished,
 };
 pub use timestamp::Timestamp;

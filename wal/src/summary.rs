@@ -7,8 +7,12 @@ use crate::body::RelationFile;
 use crate::kind::{Checkpoint, Finished, Kind};
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Timestamp};
 
-/// The version of [`Summary`] that this crate writes.
-pub const SUMMARY_VERSION: u32 = 1;
+/// The version of [`Summary`] that this crate writes. Version 1 doesn't have the lists [`Summary::created`] and
+/// [`Summary::databases_dropped`]; all else is the same.
+pub const SUMMARY_VERSION: u32 = 2;
+
+/// The first version whose summaries list files that were made and databases that were dropped.
+const FIRST_WITH_CREATED: u32 = 2;
 
 /// How many entries each list of a [`Summary`] can have, so that it stays small whatever the segment holds.
 pub const MAX_LISTED: usize = 1024;
@@ -89,13 +93,23 @@ pub struct Summary {
     /// Relation files that a commit dropped, or that were cut to nothing in place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
+    /// Relation files that were made (main forks): for new relations of any kind, and for tables and indexes that are
+    /// rewritten or truncated. See [`Summary::lists_created`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<Created>,
+    /// Databases that were dropped. See [`Summary::lists_created`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases_dropped: Vec<DatabaseDropped>,
     /// Records cut off by a crash that are overwritten here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overwritten: Vec<Overwritten>,
-    /// Entries that the lists above would have had beyond [`MAX_LISTED`] each. If it isn't 0, what isn't listed may
-    /// still be there: read the segment.
+    /// Entries that the lists above but `created` would have had beyond [`MAX_LISTED`] each. If it isn't 0, what isn't
+    /// listed may still be there: read the segment.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
+    /// Entries that `created` would have had beyond [`MAX_LISTED`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub created_left_out: u64,
     /// Fields of a later version.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -182,6 +196,32 @@ pub struct Dropped {
     pub truncated: bool,
 }
 
+/// A relation's file that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Where the record starts.
+    pub lsn: Lsn,
+    /// The transaction, possibly a subtransaction.
+    pub xid: u32,
+    /// OID of the tablespace.
+    pub tablespace: u32,
+    /// OID of the database; 0 for shared relations.
+    pub database: u32,
+    /// The file's number (`pg_class.relfilenode`).
+    pub relation: u32,
+}
+
+/// A database that was dropped, with all its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseDropped {
+    /// Where the record starts.
+    pub lsn: Lsn,
+    /// The transaction. If it is a `CREATE DATABASE` that fails, it is rolled back.
+    pub xid: u32,
+    /// OID of the database.
+    pub database: u32,
+}
+
 /// A record cut off by a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overwritten {
@@ -241,8 +281,11 @@ impl Summary {
             switch: None,
             end_of_recovery: Vec::new(),
             dropped: Vec::new(),
+            created: Vec::new(),
+            databases_dropped: Vec::new(),
             overwritten: Vec::new(),
             left_out: 0,
+            created_left_out: 0,
             other: Map::new(),
         }
     }
@@ -251,6 +294,15 @@ impl Summary {
     pub fn is_covered(&self) -> bool {
         let end = self.start + self.segment_size.bytes();
         self.switch.is_some() || self.unfinished.is_some() || self.end.is_some_and(|lsn| lsn >= end)
+    }
+
+    /// Whether [`Summary::created`] and [`Summary::databases_dropped`] have all that there is, so that what isn't in
+    /// them isn't in the segment. A record over a border is in no summary: [`Summary::hides_files`].
+    pub fn lists_created(&self) -> bool {
+        self.version >= FIRST_WITH_CREATED
+            && self.pg_version.is_some()
+            && self.left_out == 0
+            && self.created_left_out == 0
     }
 
     /// Counts a whole record.
@@ -301,9 +353,17 @@ impl Summary {
             Kind::StorageTruncate { relation, blocks: 0, main_fork: true } => {
                 self.drop_file(lsn, xid, relation, true);
             }
+            Kind::StorageCreate { relation: file, main_fork: true } => {
+                let RelationFile { tablespace, database, relation } = file;
+                let created = Created { lsn, xid, tablespace, database, relation };
+                push(&mut self.created, &mut self.created_left_out, created);
+            }
+            Kind::DatabaseDrop { database, .. } => {
+                let dropped = DatabaseDropped { lsn, xid, database };
+                push(&mut self.databases_dropped, &mut self.left_out, dropped);
+            }
             Kind::StorageTruncate { .. }
             | Kind::StorageCreate { .. }
-            | Kind::DatabaseDrop { .. }
             | Kind::Truncate { .. }
             | Kind::BackupEnd { .. }
             | Kind::Other => {}
@@ -364,12 +424,29 @@ mod tests {
     #[test]
     fn fields_of_a_later_version_are_kept() {
         let mut value = serde_json::to_value(summary()).unwrap();
-        value["version"] = 2.into();
+        value["version"] = 3.into();
         value["pg_version"] = 21.into();
         value["hue"] = serde_json::json!({"of": ["sea"]});
         let read: Summary = serde_json::from_value(value.clone()).unwrap();
-        assert_eq!((read.version, read.pg_version, read.records), (2, None, 1));
+        assert_eq!((read.version, read.pg_version, read.records), (3, None, 1));
         assert_eq!(serde_json::to_value(&read).unwrap()["hue"], value["hue"]);
+    }
+
+    #[test]
+    fn files_that_are_made_are_listed_up_to_a_number_and_since_version_2() {
+        let mut summary = summary();
+        assert!(summary.lists_created());
+        let file = RelationFile { tablespace: 1663, database: 5, relation: 16_384 };
+        for lsn in 0..=MAX_LISTED as u64 {
+            assert!(summary.lists_created());
+            let kind = Kind::StorageCreate { relation: file, main_fork: true };
+            summary.note(Lsn(lsn), Lsn(lsn + 1), 9, kind);
+        }
+        assert_eq!((summary.created.len(), summary.created_left_out, summary.left_out), (MAX_LISTED, 1, 0));
+        assert!(!summary.lists_created());
+        let mut old = super::tests::summary();
+        old.version = 1;
+        assert!(!old.lists_created());
     }
 
     #[test]

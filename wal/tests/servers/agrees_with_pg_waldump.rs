@@ -90,6 +90,11 @@ pub fn compare_segment(summary: &Summary, lines: &[Dumped]) {
     let dropped: Vec<_> = dropped.map(|d| (d.lsn, (d.tablespace, d.database, d.relation))).collect();
     let expected = commits.iter().flat_map(|line| line.dropped().into_iter().map(|file| (line.lsn, file)));
     assert_eq!(dropped, expected.collect::<Vec<_>>());
+    let created = summary.created.iter().map(|c| (c.lsn, format!("base/{}/{}", c.database, c.relation)));
+    let lines = named("Storage", &["CREATE"]);
+    let expected = lines.iter().map(|line| (line.lsn, line.description.replace("CREATE ", "")));
+    let main_forks = expected.filter(|(_, path)| !path.contains('_'));
+    assert_eq!(created.collect::<Vec<_>>(), main_forks.collect::<Vec<_>>());
 }
 
 /// Every record of all segments together, those over borders too, header by header and body by body.
