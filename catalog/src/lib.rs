@@ -12,6 +12,7 @@
 //! - `facts`: what is known of a segment's content
 //! - `target`, `plan`, `unreachable`: a moment, the way to it, or why there is none
 //! - `time_text`: times as people write them
+//! - `names`: which relation a file was at some LSN
 //! - `window`: which moments can be reached
 //! - `load`: all of this for a real repository
 //!
@@ -28,6 +29,7 @@ mod facts;
 mod inventory;
 #[cfg(feature = "load")]
 mod load;
+mod names;
 mod path;
 mod plan;
 mod segments;
@@ -39,7 +41,10 @@ mod window;
 pub use facts::{Crossing, Decoded, Joint, Known, Need, RestorePoint, SegmentFacts, Transaction};
 pub use inventory::{Backup, DamagedBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
-pub use load::{Catalog, PlanError, newest_system};
+pub use load::{Catalog, NameBook, PlanError, newest_system};
+pub use names::{
+    Around, Named, NamedRelation, Names, NamesAt, NamesTable, RelationKind, Unknown, names_around,
+};
 pub use path::{Leg, Path};
 pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
 pub use segments::SegmentSet;

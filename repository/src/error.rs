@@ -184,6 +184,8 @@ fn damaged_hint(key: &str) -> &'static str {
     if key.contains("/wal/") {
         "move the object away for examination and put it back from another copy of the repository; where a server still has the file in \
          pg_wal, it is archived anew once the damaged one is away"
+    } else if key.contains("/names/") {
+        "move the object away: without it tables are shown by other names objects, or by their numbers; highwater names takes new ones"
     } else {
         "keep the object for examination and restore it from another copy of the repository, or take a new backup with highwater \
          backup --full"

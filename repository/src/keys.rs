@@ -8,6 +8,7 @@
 //!                                    /tail/<timeline>/<segment>/<from>-<to>
 //!                                    /backups/<label>/started, manifest, manifest.<n>, expired
 //!                                    /packs/<2 hex>/<id>
+//!                                    /names/<time>-<timeline>-<lsn>-<digest>
 //! events/<time>-<id>
 //! ```
 
@@ -16,6 +17,7 @@ use highwater_wal::{SegmentName, SystemId, TimelineId, WalFile};
 
 use crate::TailPiece;
 use crate::names::{ClusterName, EventId, Label, PackId};
+use crate::relation_names::NamesId;
 
 /// Where the repository describes itself.
 pub fn repository_facts() -> Key {
@@ -129,6 +131,16 @@ impl Section {
         key(format!("{}{label}/expired", self.backups()))
     }
 
+    /// What the names of all objects of relation names begin with.
+    pub fn names(&self) -> String {
+        format!("{}/names/", self.0)
+    }
+
+    /// Where relation names lie.
+    pub fn names_at(&self, id: &NamesId) -> Key {
+        key(format!("{}{id}", self.names()))
+    }
+
     /// What the names of all packs begin with.
     pub fn packs(&self) -> String {
         format!("{}/packs/", self.0)
@@ -216,6 +228,12 @@ mod tests {
             (section.manifest(&label), "clusters/main/7/backups/daily/manifest"),
             (section.manifest_part(&label, 12), "clusters/main/7/backups/daily/manifest.12"),
             (section.expired(&label), "clusters/main/7/backups/daily/expired"),
+            (
+                section.names_at(
+                    &"20260131T235959.123456Z-0000000A-0000000100000028-00000000000000ff".parse().unwrap(),
+                ),
+                "clusters/main/7/names/20260131T235959.123456Z-0000000A-0000000100000028-00000000000000ff",
+            ),
             (section.pack(id), "clusters/main/7/packs/00/00ff00000000000000000000000000ab"),
         ];
         for (key, text) in table {

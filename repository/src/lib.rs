@@ -13,6 +13,7 @@
 //! | `wal_object`, `wal_plain` | segments, histories and backup labels (R3, R7); what of them is told without an identity |
 //! | `tail` | pieces of segments that are still being written |
 //! | `backups` | which backups there are |
+//! | `relation_names` | which table a number in the WAL means |
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
 //! | `events` | the audit trail |
@@ -59,6 +60,7 @@ pub mod manifest;
 pub mod marker;
 mod names;
 pub mod pack;
+mod relation_names;
 mod repository;
 mod tail;
 mod wal_object;
@@ -79,6 +81,10 @@ pub use names::{ClusterName, EventId, Label, PackId, RepositoryId};
 pub use pack::{
     CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackPage,
     PackTotals, PackWriter, StoredPack,
+};
+pub use relation_names::{
+    DatabaseNames, MAX_RELATIONS, NamesHead, NamesId, NamesItem, NamesReader, NamesTaken, NamesWriter,
+    RelationName,
 };
 pub use repository::Repository;
 pub use tail::{TailHead, TailPiece, TailSegment};

@@ -2,6 +2,7 @@
 
 mod contents;
 mod inventory;
+mod names;
 mod systems;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::facts::{Known, Need};
 use crate::plan::Unsettled;
 use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows};
 
+pub use names::NameBook;
 pub use systems::newest_system;
 
 /// How many summaries are read side by side.
