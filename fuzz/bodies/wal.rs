@@ -1,9 +1,9 @@
 //! What the fuzz targets of the crate `highwater-wal` do with their input.
 
 use highwater_wal::{
-    Check, Kind, Lsn, PgVersion, Record, RecordBody, RecordHeader, Records, Refusal, SegmentCheck,
-    SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineHistory, TimelineId, Timestamp,
-    WalFile, check_segment,
+    CatalogRow, CatalogRows, Check, Kind, Lsn, PgVersion, RawRecord, Record, RecordBody, RecordHeader,
+    Records, Refusal, RowChange, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId,
+    TimelineHistory, TimelineId, Timestamp, WalFile, check_segment,
 };
 
 /// The smallest segments there are.
@@ -158,6 +158,49 @@ pub fn record_bodies(input: &[u8]) {
     assert_eq!(images, parts.image_length());
     let data: usize = parts.blocks().map(|block| block.data.len()).sum();
     assert!(images + data + parts.main().len() <= body.len());
+    let mut page = Vec::new();
+    for image in parts.blocks().filter_map(|block| block.image) {
+        if image.unpack(&mut page).is_ok() {
+            assert!(page.len().is_power_of_two() && (1 << 10..=32 << 10).contains(&page.len()));
+        }
+    }
+    let record = RawRecord { lsn: START, end: START + 64, header, version, body };
+    let mut changes = 0;
+    let told = record.changes(|_| changes += 1);
+    assert!(changes <= u32::from(told.is_some()));
+}
+
+/// Records of catalogs, one behind the other: what is told of rows is of the record that was fed, and what was told once is
+/// told again.
+pub fn catalogs(input: &[u8]) {
+    let told = |skip: usize| {
+        let mut rows = Vec::new();
+        let mut catalogs = CatalogRows::default();
+        let Some((version, mut input)) = input.split_first() else { return rows };
+        let version = PgVersion::ALL[usize::from(*version) % PgVersion::ALL.len()];
+        let mut lsn = START;
+        while let Some((&[low, high, rmgr, info], rest)) = input.split_first_chunk() {
+            let (body, rest) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([low, high]))));
+            input = rest;
+            let length = 24 + body.len() as u32;
+            let header = RecordHeader { length, xid: 3, previous: lsn, info: info & 0xF0, rmgr, crc: 0 };
+            lsn = lsn + 64;
+            let record = RawRecord { lsn, end: lsn + 64, header, version, body };
+            if lsn.0 > START.0 + 64 * skip as u64 {
+                catalogs.feed(&record, |row| {
+                    assert_eq!(row.origin().lsn, lsn);
+                    rows.push(row);
+                });
+            }
+        }
+        rows
+    };
+    let whole = told(0);
+    // What is known without the first record is the same, or not told, or was told before.
+    for row in told(1) {
+        let is_new = matches!(&row, CatalogRow::Untold(_)) || row.origin().change == RowChange::Seen;
+        assert!(is_new || whole.contains(&row), "{row:?} in {whole:?}");
+    }
 }
 
 /// A history that is read is written and read the same, and covers every LSN once. Names and times likewise.

@@ -1,7 +1,8 @@
 //! What `pg_waldump --stats` prints, in short: number and size of records and full-page images by resource manager.
 //!
-//! `stats SEGMENT…` takes the segments of one cluster in the order of the WAL; `stats --check SEGMENT…` checks each as
-//! before archiving instead, and prints the number of records. Both end with the time it took.
+//! `stats SEGMENT…` takes the segments of one cluster in the order of the WAL; `stats --changes SEGMENT…` counts what the
+//! records did to rows instead, and the names in them, as a log of what happened does; `stats --check SEGMENT…` checks each
+//! as before archiving, and prints the number of records. All end with the time it took.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +12,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use highwater_wal::{Check, Records, SegmentKind, SegmentName, SegmentSize, check_segment, rmgr};
+use highwater_wal::{
+    CatalogRow, CatalogRows, Change, Check, RawRecord, Records, SegmentKind, SegmentName, SegmentSize,
+    check_segment, rmgr,
+};
 
 /// What is read from a file at a time, in bytes: small enough to stay in the processor's cache.
 const PIECE_LENGTH: usize = 64 << 10;
@@ -25,12 +29,17 @@ struct Sum {
 
 fn main() -> ExitCode {
     let mut paths: Vec<String> = std::env::args().skip(1).collect();
-    let check = paths.first().is_some_and(|first| first == "--check");
-    if check {
+    let option = paths.first().filter(|first| first.starts_with("--")).cloned();
+    if option.is_some() {
         paths.remove(0);
     }
     let begun = Instant::now();
-    let done = if check { check_all(&paths) } else { stats(&paths) };
+    let done = match option.as_deref() {
+        None => stats(&paths),
+        Some("--changes") => changes(&paths),
+        Some("--check") => check_all(&paths),
+        Some(other) => Err(format!("{other} is not known; hint: --changes or --check").into()),
+    };
     match done {
         Ok(bytes) => {
             let seconds = begun.elapsed().as_secs_f64();
@@ -65,9 +74,9 @@ fn check_all(paths: &[String]) -> Result<u64, Box<dyn Error>> {
     Ok(length)
 }
 
-fn stats(paths: &[String]) -> Result<u64, Box<dyn Error>> {
+/// Calls `each` with every record, and answers with the length of the WAL.
+fn read(paths: &[String], mut each: impl FnMut(&RawRecord<'_>)) -> Result<u64, Box<dyn Error>> {
     let mut length = 0;
-    let mut sums = [Sum::default(); 256];
     let mut records = None;
     for path in paths {
         let (name, mut file) = open(path)?;
@@ -83,17 +92,47 @@ fn stats(paths: &[String]) -> Result<u64, Box<dyn Error>> {
             records.push(name.timeline, lsn, piece)?;
             lsn = lsn + read as u64;
             while let Some(record) = records.next_raw() {
-                let record = record?;
-                let images = record.parts().map_or(0, |parts| parts.image_length()) as u64;
-                let sum = &mut sums[usize::from(record.header.rmgr)];
-                sum.records += 1;
-                sum.image_bytes += images;
-                sum.record_bytes += u64::from(record.header.length) - images;
+                each(&record?);
             }
         }
         length += size.bytes();
     }
+    Ok(length)
+}
+
+fn stats(paths: &[String]) -> Result<u64, Box<dyn Error>> {
+    let mut sums = [Sum::default(); 256];
+    let length = read(paths, |record| {
+        let images = record.parts().map_or(0, |parts| parts.image_length()) as u64;
+        let sum = &mut sums[usize::from(record.header.rmgr)];
+        sum.records += 1;
+        sum.image_bytes += images;
+        sum.record_bytes += u64::from(record.header.length) - images;
+    })?;
     print(&sums);
+    Ok(length)
+}
+
+fn changes(paths: &[String]) -> Result<u64, Box<dyn Error>> {
+    let (mut rows, mut others, mut names, mut untold) = ([0_u64; 3], 0_u64, 0_u64, 0_u64);
+    let mut catalogs = CatalogRows::default();
+    let length = read(paths, |record| {
+        let told = record.changes(|change| match change {
+            Change::Rows { inserted, updated, deleted, .. } => {
+                let counts = [inserted, updated, deleted];
+                rows.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(count));
+            }
+            _ => others += 1,
+        });
+        untold += u64::from(told.is_none());
+        catalogs.feed(record, |row| match row {
+            CatalogRow::Untold(_) => untold += 1,
+            CatalogRow::Class(_) | CatalogRow::Namespace(_) => names += 1,
+        });
+    })?;
+    let [inserted, updated, deleted] = rows;
+    println!("rows: {inserted} inserted, {updated} updated, {deleted} deleted; {others} other changes");
+    println!("names: {names}; {untold} that could not be told");
     Ok(length)
 }
 

@@ -26,6 +26,11 @@ fn record_bodies() {
 }
 
 #[test]
+fn catalogs() {
+    replay("wal_catalogs", bodies::catalogs);
+}
+
+#[test]
 fn history() {
     replay("wal_history", bodies::history);
 }
