@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater_wal::{Lsn, SegmentName, Timestamp};
+use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
 use serde::Serialize;
 
 /// The end of a transaction as recovery sees it: the record at which it can stop.
@@ -66,6 +66,31 @@ pub struct SegmentFacts {
     pub covers_until: Option<Timestamp>,
     /// The record that runs over its end into the next segment.
     pub crossing: Crossing,
+    /// The transaction that this record ends, where the summaries tell.
+    pub crossing_xid: Option<u32>,
+}
+
+/// What is known of all segments of one log (4 GiB of WAL) of a timeline: enough to pass over it as a whole.
+///
+/// It covers the records that run over borders inside the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFacts {
+    /// Whether what follows is all there is to know: no segment is unread, no border unclear. Otherwise each segment has to be looked at.
+    pub is_clear: bool,
+    /// Whether any transaction may have committed in it.
+    pub has_commits: bool,
+    /// The smallest and largest time of commit and abort records.
+    pub times: Option<(Timestamp, Timestamp)>,
+    /// The smallest and largest xid that ended in it, as plain numbers.
+    pub xids: Option<(u32, u32)>,
+    /// The names of the restore points in it; `None` where there are too many to tell.
+    pub restore_points: Option<Vec<String>>,
+    /// The latest moment that anything in it tells.
+    pub covers_until: Option<Timestamp>,
+    /// The record that runs over the end of the log.
+    pub crossing: Crossing,
+    /// The transaction that this record ends, where the summaries tell.
+    pub crossing_xid: Option<u32>,
 }
 
 /// The decoded records of one segment.
@@ -89,11 +114,24 @@ pub struct Joint {
     pub next: Option<SegmentName>,
 }
 
+/// All segments of a log of a timeline, and the segment that follows on the path in question, as in [`Joint`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogJoint {
+    /// Whose WAL it is.
+    pub timeline: TimelineId,
+    /// The log.
+    pub log: u32,
+    /// The segment behind the log on the path, where that is archived.
+    pub next: Option<SegmentName>,
+}
+
 /// Something that has to be read from the repository before the question can be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
     /// What the summaries of these segments say.
     Facts(Vec<Joint>),
+    /// What the segments of these logs say, all in all. Every segment of them is there.
+    Logs(Vec<LogJoint>),
     /// The records that begin in this segment. The segments after it on the same path complete its last record.
     Records(Joint),
 }
@@ -102,6 +140,7 @@ pub enum Need {
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     facts: BTreeMap<Joint, SegmentFacts>,
+    logs: BTreeMap<LogJoint, LogFacts>,
     records: BTreeMap<Joint, Decoded>,
 }
 
@@ -109,6 +148,16 @@ impl Known {
     /// Adds what the summary of a segment says.
     pub fn add_facts(&mut self, joint: Joint, facts: SegmentFacts) {
         self.facts.insert(joint, facts);
+    }
+
+    /// Adds what the segments of a log say, all in all.
+    pub fn add_log(&mut self, joint: LogJoint, facts: LogFacts) {
+        self.logs.insert(joint, facts);
+    }
+
+    /// What the segments of a log say, if it was read.
+    pub fn log(&self, joint: LogJoint) -> Option<&LogFacts> {
+        self.logs.get(&joint)
     }
 
     /// Adds the decoded records of a segment.

@@ -96,6 +96,32 @@ impl Inventory {
         self.segments.entry(name.timeline).or_default().insert(name.number(self.segment_size));
     }
 
+    /// Adds all segments of a log of a timeline: its index object says that they are there.
+    pub fn add_log(&mut self, timeline: TimelineId, log: u32) {
+        self.segments.entry(timeline).or_default().insert_range(self.segment_size.numbers_of_log(log));
+    }
+
+    /// Takes all segments of a log out.
+    pub fn remove_log(&mut self, timeline: TimelineId, log: u32) {
+        if let Some(set) = self.segments.get_mut(&timeline) {
+            self.segment_size.numbers_of_log(log).for_each(|number| set.remove(number));
+        }
+    }
+
+    /// Whether every segment of a log of a timeline is archived.
+    pub fn has_whole_log(&self, timeline: TimelineId, log: u32) -> bool {
+        let (first, last) = self.segment_size.numbers_of_log(log).into_inner();
+        self.segments.get(&timeline).and_then(|set| set.run_at(first)).is_some_and(|run| run >= last)
+    }
+
+    /// The logs of a timeline of which every segment is archived, in order.
+    pub fn whole_logs(&self, timeline: TimelineId) -> impl Iterator<Item = u32> {
+        let per_log = self.segment_size.segments_per_log();
+        let runs = self.segments.get(&timeline).into_iter().flat_map(SegmentSet::runs);
+        let logs = runs.flat_map(move |run| run.start() / per_log..=run.end() / per_log);
+        logs.filter_map(|log| u32::try_from(log).ok()).filter(move |log| self.has_whole_log(timeline, *log))
+    }
+
     /// Takes a segment out that cannot be read: to recovery it is a hole.
     pub fn remove_segment(&mut self, name: SegmentName) {
         if let Some(set) = self.segments.get_mut(&name.timeline) {

@@ -38,10 +38,12 @@ mod time_text;
 mod unreachable;
 mod window;
 
-pub use facts::{Crossing, Decoded, Joint, Known, Need, RestorePoint, SegmentFacts, Transaction};
+pub use facts::{
+    Crossing, Decoded, Joint, Known, LogFacts, LogJoint, Need, RestorePoint, SegmentFacts, Transaction,
+};
 pub use inventory::{Backup, DamagedBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
-pub use load::{Catalog, NameBook, PlanError, newest_system};
+pub use load::{Catalog, Made, NameBook, PlanError, newest_system};
 pub use names::{
     Around, Named, NamedRelation, Names, NamesAt, NamesTable, RelationKind, Unknown, names_around,
 };

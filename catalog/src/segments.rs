@@ -31,6 +31,25 @@ impl SegmentSet {
         self.runs.insert(first, last);
     }
 
+    /// Adds all numbers from the first to the last of a range.
+    pub fn insert_range(&mut self, numbers: RangeInclusive<u64>) {
+        let (first, last) = numbers.into_inner();
+        if first > last {
+            return;
+        }
+        // Every run that overlaps or touches the range becomes part of it.
+        let mut merged = (first, last);
+        let until = last.saturating_add(1);
+        while let Some((&begin, &end)) = self.runs.range(..=until).next_back() {
+            if end.saturating_add(1) < first {
+                break;
+            }
+            self.runs.remove(&begin);
+            merged = (merged.0.min(begin), merged.1.max(end));
+        }
+        self.runs.insert(merged.0, merged.1);
+    }
+
     /// Takes one segment number out.
     pub fn remove(&mut self, number: u64) {
         let Some(last) = self.run_at(number) else { return };
@@ -111,12 +130,17 @@ mod tests {
         fn agrees_with_a_plain_set(
             numbers in prop::collection::vec(0_u64..40, 0..60),
             removed in prop::collection::vec(0_u64..40, 0..4),
+            ranges in prop::collection::vec((0_u64..40, 0_u64..9), 0..4),
             probe in 0_u64..45,
         ) {
-            let plain: BTreeSet<u64> = numbers.iter().copied().filter(|number| !removed.contains(number)).collect();
+            let mut plain: BTreeSet<u64> = numbers.iter().copied().filter(|number| !removed.contains(number)).collect();
             let mut set: SegmentSet = numbers.into_iter().collect();
             for number in removed {
                 set.remove(number);
+            }
+            for (first, more) in ranges {
+                set.insert_range(first..=first + more);
+                plain.extend(first..=first + more);
             }
             prop_assert_eq!(set.count(), plain.len() as u64);
             prop_assert_eq!(set.contains(probe), plain.contains(&probe));

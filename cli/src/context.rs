@@ -43,7 +43,7 @@ impl Context {
             return Ok(found.clone());
         }
         if names_url(&self.common) {
-            return Ok(RepositoryConfig::from_url(wanted));
+            return Ok(RepositoryConfig::from_url(wanted).with_cache_of_environment());
         }
         let known: Vec<String> = configured().map(RepositoryConfig::label).collect();
         Err(Error::usage(format!(

@@ -1,5 +1,7 @@
 //! Backups: begun, complete, listed.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use highwater_wal::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use crate::facts::{PROGRAM, host_name, now};
 use crate::keys::{self, Section};
 use crate::manifest::{ManifestHead, parse_head};
 use crate::names::{EventId, Label};
+use crate::repository::MAX_PAGES;
 use crate::{Error, Repository, Result};
 
 /// The backups of one section of the repository, with their packs. Cloning is cheap.
@@ -33,6 +36,26 @@ pub struct Started {
     pub program: String,
     /// When, by that machine's clock.
     pub begun_at: Timestamp,
+}
+
+/// A backup in a listing: begun, and perhaps complete or expired.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListedBackup {
+    /// Its name.
+    pub label: Label,
+    objects: BTreeSet<String>,
+}
+
+impl ListedBackup {
+    /// Whether its folder holds an object of this name.
+    pub fn has(&self, object: &str) -> bool {
+        self.objects.contains(object)
+    }
+
+    /// Whether it is complete: its manifest is there.
+    pub fn is_complete(&self) -> bool {
+        self.has("manifest")
+    }
 }
 
 impl Backups {
@@ -80,6 +103,37 @@ impl Backups {
     pub async fn labels(&self) -> Result<Vec<Label>> {
         let folders = self.repository.folders(&self.section.backups()).await?;
         Ok(folders.iter().filter_map(|folder| keys::folder_name(folder)).collect())
+    }
+
+    /// All backups in the order of their labels, each with the objects in its folder: one listing for all of them.
+    pub async fn list(&self) -> Result<Vec<ListedBackup>> {
+        let prefix = self.section.backups();
+        let mut found: BTreeMap<Label, BTreeSet<String>> = BTreeMap::new();
+        let mut after = None;
+        for _ in 0..MAX_PAGES {
+            let page = self.repository.store().list(&prefix, after.as_deref(), false).await?;
+            for entry in &page.entries {
+                let name = entry.key.as_str().strip_prefix(&prefix).and_then(|name| name.split_once('/'));
+                if let Some((label, object)) = name
+                    && let Ok(label) = label.parse()
+                {
+                    found.entry(label).or_default().insert(object.to_owned());
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                let listed = found.into_iter().map(|(label, objects)| ListedBackup { label, objects });
+                return Ok(listed.collect());
+            }
+        }
+        Err(self.repository.endless(&prefix))
+    }
+
+    /// The facts of a backup whose manifest is known to be there, from a listing: an earlier reading may be taken out of
+    /// the cache.
+    pub async fn head_of_listed(&self, label: &Label) -> Result<ManifestHead> {
+        let key = self.section.manifest(label);
+        self.repository.read_listed_head(&key, |json| parse_head(&key, json, label)).await
     }
 
     /// Who began a backup, and when.

@@ -39,39 +39,53 @@ impl Repository {
 
     /// The beginning of an object, as stored: enough for the usual head.
     pub(crate) async fn fetch_beginning(&self, key: &Key) -> Result<Bytes> {
-        let length = if self.encrypts() { FIRST_FETCH_ENCRYPTED_BYTES } else { FIRST_FETCH_BYTES };
-        self.fetch_range(key, 0, length).await
+        self.fetch_range(key, 0, self.first_fetch_bytes()).await
+    }
+
+    fn first_fetch_bytes(&self) -> u64 {
+        if self.encrypts() { FIRST_FETCH_ENCRYPTED_BYTES } else { FIRST_FETCH_BYTES }
     }
 
     /// The text of the skippable frame that an object begins with. `beginning` is what has been fetched already.
     pub(crate) async fn read_head(&self, key: &Key, beginning: Bytes) -> Result<Bytes> {
-        let start = self.plain_beginning(key, &beginning, SkippableHeader::BYTES).await?;
-        let header = SkippableHeader::read(&start, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
-        let frame = self.plain_beginning(key, &beginning, header.frame_bytes()).await?;
-        let (text, _) = read_skippable(&frame, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
-        Ok(frame.slice_ref(text))
+        Ok(self.read_stored_head(key, beginning).await?.0)
     }
 
-    /// At least the first `length` plain bytes of an object, or all where it has fewer.
-    async fn plain_beginning(&self, key: &Key, beginning: &Bytes, length: usize) -> Result<Bytes> {
-        if !is_encrypted(beginning) {
+    /// The same, and the stored bytes that it was read from: with these, it can be read again without the store.
+    pub(crate) async fn read_stored_head(&self, key: &Key, beginning: Bytes) -> Result<(Bytes, Bytes)> {
+        let (start, _) = self.plain_beginning(key, beginning.clone(), SkippableHeader::BYTES).await?;
+        let header = SkippableHeader::read(&start, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
+        let (frame, stored) = self.plain_beginning(key, beginning, header.frame_bytes()).await?;
+        let (text, _) = read_skippable(&frame, MAX_HEAD_BYTES).map_err(|fault| fault.of(key))?;
+        Ok((frame.slice_ref(text), stored))
+    }
+
+    /// At least the first `length` plain bytes of an object, or all where it has fewer; and the stored bytes that hold them.
+    async fn plain_beginning(&self, key: &Key, beginning: Bytes, length: usize) -> Result<(Bytes, Bytes)> {
+        if !is_encrypted(&beginning) {
             if beginning.len() >= length {
-                return Ok(beginning.clone());
+                return Ok((beginning.clone(), beginning.slice(..length)));
             }
-            return self.fetch_range(key, 0, length as u64).await;
+            let fetched = self.fetch_range(key, 0, length as u64).await?;
+            return Ok((fetched.clone(), fetched));
         }
-        let header = self.with_header(key, beginning).await?;
+        let header = self.with_header(key, &beginning).await?;
         let payload_start = payload_start(&header).map_err(|fault| fault.of(key))?;
         let range = ChunkRange::new(payload_start, 0..length as u64);
-        let stored = if header.len() as u64 >= range.stored.end {
-            header.slice(payload_start..range.stored.end as usize)
-        } else {
-            self.fetch_range(key, range.stored.start, range.stored.end - range.stored.start).await?
+        let stored = match usize::try_from(range.stored.end) {
+            Ok(end) if header.len() >= end => header.slice(..end),
+            // The first fetch has got all of it.
+            _ if (beginning.len() as u64) < self.first_fetch_bytes() && header.len() == beginning.len() => {
+                header
+            }
+            _ => self.fetch_range(key, 0, range.stored.end).await?,
         };
+        let chunks = stored.slice(payload_start.min(stored.len())..);
         let identities = self.identities().await?;
-        let plain =
-            identities.open_range(header, &range, stored).map_err(|reason| self.unopened(key, reason))?;
-        Ok(plain.into())
+        let plain = identities
+            .open_range(stored.clone(), &range, chunks)
+            .map_err(|reason| self.unopened(key, reason))?;
+        Ok((plain.into(), stored))
     }
 
     /// The beginning of an encrypted object with the whole of its header.

@@ -6,6 +6,7 @@
 //! clusters/<name>/<system identifier>/cluster.json
 //!                                    /wal/<timeline>/<file>
 //!                                    /tail/<timeline>/<segment>/<from>-<to>
+//!                                    /index/<timeline>/<log>
 //!                                    /backups/<label>/started, manifest, manifest.<n>, expired
 //!                                    /packs/<2 hex>/<id>
 //!                                    /names/<time>-<timeline>-<lsn>-<digest>
@@ -106,6 +107,16 @@ impl Section {
         key(format!("{}{:08X}-{:08X}", self.tail_of_segment(piece.segment), piece.from, piece.to))
     }
 
+    /// What the names of all index objects begin with.
+    pub fn indexes(&self) -> String {
+        format!("{}/index/", self.0)
+    }
+
+    /// Where the summaries of all segments of one log lie together.
+    pub fn index(&self, timeline: TimelineId, log: u32) -> Key {
+        key(format!("{}{}/{log:08X}", self.indexes(), timeline.hex()))
+    }
+
     /// What the folders of all backups begin with.
     pub fn backups(&self) -> String {
         format!("{}/backups/", self.0)
@@ -176,6 +187,15 @@ pub fn timeline_of_folder(folder: &str) -> Option<TimelineId> {
     (number.hex() == digits).then_some(number)
 }
 
+/// The timeline and log of an index object's name in a listing of [`Section::indexes`].
+pub fn log_of_index(key: &Key) -> Option<(TimelineId, u32)> {
+    let mut parts = key.as_str().rsplit('/');
+    let log = parts.next()?;
+    let timeline = timeline_of_folder(&format!("{}/", parts.next()?))?;
+    let number = u32::from_str_radix(log, 16).ok()?;
+    (format!("{number:08X}") == log).then_some((timeline, number))
+}
+
 #[expect(
     clippy::expect_used,
     reason = "every part comes from a type that holds only characters a key may have, and the longest are tested below"
@@ -224,6 +244,7 @@ mod tests {
                 }),
                 "clusters/main/7/tail/0000000A/0000000A0000000100000002/00000100-001FFFFF",
             ),
+            (section.index(TimelineId::new(10).unwrap(), 0x1F), "clusters/main/7/index/0000000A/0000001F"),
             (section.started(&label), "clusters/main/7/backups/daily/started"),
             (section.manifest(&label), "clusters/main/7/backups/daily/manifest"),
             (section.manifest_part(&label, 12), "clusters/main/7/backups/daily/manifest.12"),
@@ -273,6 +294,12 @@ mod tests {
             ["x/wal/0000000a/", "x/wal/A/", "x/wal/00000000/", "x/wal/+0000001/", "x/wal/0000000A", "/"]
         {
             assert_eq!(timeline_of_folder(strange), None, "{strange}");
+        }
+        let index = |text: &str| log_of_index(&text.parse().unwrap());
+        assert_eq!(index("x/index/0000000A/0000001F"), Some((TimelineId::new(10).unwrap(), 0x1F)));
+        for strange in ["x/index/0000000A/1F", "x/index/A/0000001F", "x/index/0000000A/0000001f", "0000001F"]
+        {
+            assert_eq!(index(strange), None, "{strange}");
         }
     }
 }

@@ -12,6 +12,8 @@
 //! | `init`, `facts` | making a repository; what repository and cluster say of themselves |
 //! | `wal_object`, `wal_plain` | segments, histories and backup labels (R3, R7); what of them is told without an identity |
 //! | `tail` | pieces of segments that are still being written |
+//! | `index` | the heads of all segments of a log in one object |
+//! | `cache` | a folder on this machine with copies of objects, or of their beginnings |
 //! | `backups` | which backups there are |
 //! | `relation_names` | which table a number in the WAL means |
 //! | [`pack`] | extents and the packs that hold them |
@@ -45,6 +47,7 @@
 //! ```
 
 mod backups;
+mod cache;
 mod cluster;
 mod codec;
 pub mod config;
@@ -54,6 +57,7 @@ mod envelope;
 mod error;
 mod events;
 mod facts;
+mod index;
 mod init;
 pub mod keys;
 pub mod manifest;
@@ -66,7 +70,7 @@ mod tail;
 mod wal_object;
 mod wal_plain;
 
-pub use backups::{Backups, Started};
+pub use backups::{Backups, ListedBackup, Started};
 pub use cluster::ClusterRepository;
 pub use codec::{Codec, Compression, Content, FileContent, MemorySink, Sink};
 pub use config::{ClusterConfig, Config, RepositoryConfig, Secret};
@@ -74,6 +78,7 @@ pub use digest::{Digest, Plain};
 pub use error::{Different, Error, Result};
 pub use events::{Event, Outcome};
 pub use facts::{ClusterFacts, FORMAT, RepositoryFacts, host_name};
+pub use index::{Indexed, LogEdge, LogHead, LogHeads, LogIndex, LogSummary};
 pub use init::{Initialised, KeyPair, PASSPHRASE_WORK_FACTOR};
 pub use manifest::{Entry, EntryPath, Item, ManifestHead, ManifestReader, ManifestWriter, Run};
 pub use marker::Marker;

@@ -7,6 +7,7 @@ use highwater_storage::{Body, ErrorKind, Key, Put, Store};
 use highwater_wal::SystemId;
 use tokio::sync::OnceCell;
 
+use crate::cache::{Cache, Part};
 use crate::cluster::ClusterRepository;
 use crate::codec::Compression;
 use crate::config::{RepositoryConfig, Secret};
@@ -41,6 +42,8 @@ struct Inner {
     identities: OnceCell<Identities>,
     /// Whether `highwater.json`, once it has been read, says that objects are encrypted.
     is_encrypted: OnceCell<bool>,
+    /// Copies on this machine, once it is known which repository this is; `None` where there is to be none.
+    cache: OnceCell<Option<Cache>>,
 }
 
 impl Repository {
@@ -67,13 +70,14 @@ impl Repository {
             message: format!("encrypt-to: key {number} of the list is no public key"),
             hint: "a public key begins with age1; highwater init and age-keygen -y print it".to_owned(),
         })?;
-        let (identities, is_encrypted) = (OnceCell::new(), OnceCell::new());
+        let (identities, is_encrypted, cache) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Ok(Repository(Arc::new(Inner {
             store,
             config: config.clone(),
             recipients,
             identities,
             is_encrypted,
+            cache,
         })))
     }
 
@@ -110,6 +114,8 @@ impl Repository {
         let facts = RepositoryFacts::read(self).await?;
         // A second reading sets the same.
         let _ = self.0.is_encrypted.set(!facts.encrypted_to.is_empty());
+        let folder = self.0.config.cache_directory.as_deref();
+        let _ = self.0.cache.set(folder.map(|folder| Cache::new(folder, facts.repository)));
         Ok(facts)
     }
 
@@ -185,6 +191,63 @@ impl Repository {
             return Err(Error::damaged(key, format!("it has more than the {limit} bytes that it can have")));
         }
         Ok(object)
+    }
+
+    /// What `parse` makes of the text in front of an object that is known to be there: from the copy of an earlier reading, or
+    /// from the object.
+    pub(crate) async fn read_listed_head<T>(
+        &self,
+        key: &Key,
+        parse: impl Fn(&Bytes) -> Result<T>,
+    ) -> Result<T> {
+        let cache = self.cache();
+        if let Some(copy) = cache.and_then(|cache| cache.read(key, Part::Head)) {
+            // Whatever is wrong with the copy: the object tells.
+            if let Ok(parsed) = self.read_stored_head(key, copy).await.and_then(|(json, _)| parse(&json)) {
+                return Ok(parsed);
+            }
+            self.forget(key);
+        }
+        let beginning = self.fetch_beginning(key).await?;
+        let (json, stored) = self.read_stored_head(key, beginning).await?;
+        let parsed = parse(&json)?;
+        if let Some(cache) = cache {
+            cache.write(key, Part::Head, &stored);
+        }
+        Ok(parsed)
+    }
+
+    /// What `parse` makes of the decrypted content of an object of at most `limit` bytes that is known to be there, likewise.
+    pub(crate) async fn read_listed_object<T>(
+        &self,
+        key: &Key,
+        limit: u64,
+        parse: impl Fn(&Bytes) -> Result<T>,
+    ) -> Result<T> {
+        let cache = self.cache();
+        if let Some(copy) = cache.and_then(|cache| cache.read(key, Part::Whole)) {
+            if let Ok(parsed) = self.unseal(key, copy).await.and_then(|content| parse(&content)) {
+                return Ok(parsed);
+            }
+            self.forget(key);
+        }
+        let object = self.fetch(key, limit).await?;
+        let parsed = parse(&self.unseal(key, object.clone()).await?)?;
+        if let Some(cache) = cache {
+            cache.write(key, Part::Whole, &object);
+        }
+        Ok(parsed)
+    }
+
+    /// Drops this machine's copies of an object.
+    pub(crate) fn forget(&self, key: &Key) {
+        if let Some(cache) = self.cache() {
+            cache.forget(key);
+        }
+    }
+
+    fn cache(&self) -> Option<&Cache> {
+        self.0.cache.get()?.as_ref()
     }
 
     /// `length` bytes from `start`, fewer where the object ends before.

@@ -288,6 +288,20 @@ impl ClusterRepository {
         read_wal_head(self.repository(), &key, beginning).await
     }
 
+    /// The same for a file that is known to be there, from a listing: an earlier reading may be taken out of the cache. With
+    /// the text that it was read from.
+    pub(crate) async fn listed_wal_head(&self, file: WalFile) -> Result<(Bytes, WalHead)> {
+        let key = self.section().wal(file);
+        let parse = |json: &Bytes| Ok((json.clone(), parse_head(&key, json)?));
+        self.repository().read_listed_head(&key, parse).await
+    }
+
+    /// What stands in front of a file of WAL that is known to be there, from a listing: an earlier reading may be taken
+    /// out of the cache, so this does not tell whether it is there.
+    pub async fn head_of_listed_wal(&self, file: WalFile) -> Result<WalHead> {
+        Ok(self.listed_wal_head(file).await?.1)
+    }
+
     /// What a segment holds, by a ranged read.
     pub async fn wal_summary(&self, file: WalFile) -> Result<Summary> {
         let head = self.wal_head(file).await?;
@@ -349,7 +363,7 @@ pub(crate) async fn read_wal_head(repository: &Repository, key: &Key, beginning:
     parse_head(key, &json)
 }
 
-fn parse_head(key: &Key, json: &[u8]) -> Result<WalHead> {
+pub(crate) fn parse_head(key: &Key, json: &[u8]) -> Result<WalHead> {
     let head: WalHead =
         serde_json::from_slice(json).map_err(|error| Error::damaged(key, format!("its head: {error}")))?;
     if head.file.to_string() != key.name() {

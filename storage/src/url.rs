@@ -20,6 +20,11 @@ impl StoreUrl {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is that of a folder.
+    pub fn is_folder(&self) -> bool {
+        self.0.starts_with("file:")
+    }
 }
 
 impl<T: Into<String>> From<T> for StoreUrl {

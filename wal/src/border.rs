@@ -4,7 +4,7 @@
 //! decides where a recovery to a time stops. So each summary keeps the first bytes of what runs on behind it and of
 //! what ran into it: enough for the record's header and the time in a commit or abort record.
 
-use crate::kind::{is_transaction_end, may_make_or_drop_files, xlog};
+use crate::kind::{is_end_of_its_own, is_transaction_end, may_make_or_drop_files, xlog};
 use crate::page::{LONG_HEADER_LENGTH, SHORT_HEADER_LENGTH};
 use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, rmgr};
 use crate::walker::Walker;
@@ -48,6 +48,14 @@ impl Summary {
             FirstBytes::None => false,
             FirstBytes::Unclear => true,
         }
+    }
+
+    /// The transaction that is ended by the record that begins in this segment and runs into `next`, where the record's header
+    /// names it: `COMMIT PREPARED` and `ROLLBACK PREPARED` name theirs further behind (`xact_redo`, xact.c, PostgreSQL 15).
+    pub fn xid_joined_with(&self, next: &Summary) -> Option<u32> {
+        let FirstBytes::Of(bytes) = self.first_bytes(next) else { return None };
+        let header = RecordHeader::parse(bytes.first_chunk()?);
+        is_end_of_its_own(&header).then_some(header.xid)
     }
 
     /// The first bytes of the record that runs from this segment into the next one.
@@ -213,6 +221,20 @@ mod tests {
             };
             assert_eq!(joined(room, with_origin), Joined::Finish(Timestamp(6)), "{room}");
         }
+    }
+
+    #[test]
+    fn the_transaction_of_a_record_over_the_border_is_told_where_its_header_names_it() {
+        let xid = |info: u8| {
+            let mut wal = Wal::new();
+            wal.fill_up_to(16);
+            wal.record(rmgr::TRANSACTION, info, 9, &[1; 100]);
+            wal.switch();
+            let both = summaries(&wal);
+            both[0].xid_joined_with(&both[1])
+        };
+        assert_eq!([0x00, 0x20, 0x80, 0xA0].map(xid), [Some(9); 4], "commits and aborts");
+        assert_eq!([0x30, 0x40, 0x10].map(xid), [None; 3], "of prepared transactions, and a preparation");
     }
 
     #[test]

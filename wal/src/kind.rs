@@ -204,6 +204,11 @@ pub(crate) fn may_make_or_drop_files(header: &RecordHeader, main: Option<&[u8]>)
     }
 }
 
+/// Whether it is the commit or abort record of the very transaction that wrote it; a prepared one is ended by another.
+pub(crate) fn is_end_of_its_own(header: &RecordHeader) -> bool {
+    is_transaction_end(header) && matches!(header.info & xact::OPCODE_MASK, xact::COMMIT | xact::ABORT)
+}
+
 impl Kind {
     /// What a record says; `None` where its body isn't laid out as this version's servers do it.
     pub fn decode(version: PgVersion, header: &RecordHeader, body: &[u8]) -> Option<Kind> {

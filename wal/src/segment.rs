@@ -1,6 +1,7 @@
 //! WAL segments: their size, their numbers and their names (`xlog_internal.h`, PostgreSQL 15).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -33,6 +34,13 @@ impl SegmentSize {
     /// How many segments one log (4 GiB of WAL) has.
     pub fn segments_per_log(self) -> u64 {
         (1 << 32) / self.bytes()
+    }
+
+    /// The numbers of the segments that one log can have, as [`SegmentName::number`] counts them. Segment 0 of all does not
+    /// exist: the WAL of every cluster begins with segment 1 (`BootStrapXLOG`, xlog.c, PostgreSQL 15).
+    pub fn numbers_of_log(self, log: u32) -> RangeInclusive<u64> {
+        let first = u64::from(log) * self.segments_per_log();
+        first.max(1)..=first + self.segments_per_log() - 1
     }
 }
 
@@ -175,6 +183,15 @@ mod tests {
             assert_eq!(size.segments_per_log() * size.bytes(), 1 << 32);
             assert_eq!(serde_json::to_string(&size).unwrap(), (1_u64 << shift).to_string());
         }
+    }
+
+    #[test]
+    fn a_log_is_four_gibibytes_and_the_first_lacks_a_segment() {
+        assert_eq!(SegmentSize::DEFAULT.numbers_of_log(0), 1..=255);
+        assert_eq!(SegmentSize::DEFAULT.numbers_of_log(1), 256..=511);
+        let gib = SegmentSize::new(1 << 30).unwrap();
+        assert_eq!((gib.numbers_of_log(0), gib.numbers_of_log(3)), (1..=3, 12..=15));
+        assert_eq!(*SegmentSize::new(1 << 20).unwrap().numbers_of_log(u32::MAX).end(), (1 << 44) - 1);
     }
 
     #[test]

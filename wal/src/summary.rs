@@ -305,6 +305,15 @@ impl Summary {
             && self.created_left_out == 0
     }
 
+    /// The latest time that anything in the segment tells. A checkpoint's is when it began: what was acknowledged by then
+    /// lies before its record.
+    pub fn latest_time(&self) -> Option<Timestamp> {
+        let checkpoints = self.checkpoints.iter().map(|checkpoint| checkpoint.time);
+        let points = self.restore_points.iter().map(|point| point.time);
+        let ends = self.end_of_recovery.iter().map(|end| end.time);
+        checkpoints.chain(points).chain(ends).chain(self.max_time).max()
+    }
+
     /// Counts a whole record.
     pub(crate) fn count(&mut self, lsn: Lsn, end: Lsn) {
         self.records += 1;

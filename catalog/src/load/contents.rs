@@ -1,10 +1,10 @@
 //! What segments hold: from their summaries, and where those do not tell, from their records.
 
-use highwater_repository::{ClusterRepository, Error, WalHead};
+use highwater_repository::{ClusterRepository, Error, LogEdge, LogSummary, WalHead};
 use highwater_wal::{Joined, Kind, Lsn, Record, Records, SegmentName, Summary, Timestamp, WalFile};
 
 use crate::Inventory;
-use crate::facts::{Crossing, Decoded, Joint, RestorePoint, SegmentFacts, Transaction};
+use crate::facts::{Crossing, Decoded, Joint, LogFacts, RestorePoint, SegmentFacts, Transaction};
 
 /// What the head of a segment's object says, with the head of the one behind it on the path.
 pub(super) fn facts_of(head: &WalHead, next: Option<&WalHead>) -> SegmentFacts {
@@ -24,6 +24,7 @@ pub(super) fn facts_of(head: &WalHead, next: Option<&WalHead>) -> SegmentFacts {
             restore_points: Vec::new(),
             covers_until: written,
             crossing: Crossing::Unknown,
+            crossing_xid: None,
         },
     }
 }
@@ -49,23 +50,31 @@ fn facts(summary: &Summary, next: Option<&Summary>, written: Option<Timestamp>) 
         first_commit: summary.first_commit.as_ref().map(commit),
         xids: summary.min_xid.zip(summary.max_xid),
         restore_points: restore_points.collect(),
-        covers_until: latest_time(summary).max(written),
-        crossing: next.map_or(Crossing::None, |next| crossing(summary, next)),
+        covers_until: summary.latest_time().max(written),
+        crossing: next.map_or(Crossing::None, |next| crossing(summary.joined_with(next))),
+        crossing_xid: next.and_then(|next| summary.xid_joined_with(next)),
     }
 }
 
-/// The latest time that anything in the segment tells. A checkpoint's is when it began: what was acknowledged by then lies
-/// before its record.
-fn latest_time(summary: &Summary) -> Option<Timestamp> {
-    let checkpoints = summary.checkpoints.iter().map(|checkpoint| checkpoint.time);
-    let points = summary.restore_points.iter().map(|point| point.time);
-    let ends = summary.end_of_recovery.iter().map(|end| end.time);
-    checkpoints.chain(points).chain(ends).chain(summary.max_time).max()
+/// What is known of a log, with what stands where the segment behind it begins.
+pub(super) fn log_facts_of(log: &LogSummary, next: Option<&LogEdge>) -> LogFacts {
+    let over = log.ends.as_ref().zip(next).map(|(ends, next)| ends.joined_with(next));
+    let names = log.restore_points.iter().map(|point| point.name.clone());
+    LogFacts {
+        is_clear: log.unclear == 0 && log.unread == 0,
+        has_commits: log.commits > 0 || log.ends_between > 0,
+        times: log.min_time.zip(log.max_time),
+        xids: log.min_xid.zip(log.max_xid),
+        restore_points: (log.more_restore_points == 0 && log.left_out == 0).then(|| names.collect()),
+        covers_until: log.told_until.max(log.written),
+        crossing: over.map_or(Crossing::None, |(joined, _)| crossing(joined)),
+        crossing_xid: over.and_then(|(_, xid)| xid),
+    }
 }
 
-/// The record that runs over the border of two segments.
-fn crossing(summary: &Summary, next: &Summary) -> Crossing {
-    match summary.joined_with(next) {
+/// The record that runs over a border.
+fn crossing(joined: Joined) -> Crossing {
+    match joined {
         Joined::Nothing => Crossing::None,
         Joined::Finish(time) => Crossing::Time(time),
         Joined::Unclear => Crossing::Unknown,

@@ -1,28 +1,68 @@
 //! What is there, by listing.
 
-use highwater_repository::{Backups, ClusterRepository, Error, Label, ManifestHead};
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{self, StreamExt};
+use highwater_repository::{Backups, ClusterRepository, Error, Label, ListedBackup, ManifestHead};
 use highwater_wal::{SystemId, TimelineHistory, TimelineId, WalFile};
 
 use crate::{Backup, DamagedBackup, Inventory, Unfinished};
 
-/// Pages of a timeline's files that are listed at most: at 1,000 files a page, 10 PiB of WAL in segments of 16 MiB.
-const MAX_PAGES: usize = 1_000_000;
+/// How many manifests' heads are read side by side.
+const READS_AT_ONCE: usize = 16;
 
-pub(super) async fn read(cluster: &ClusterRepository) -> Result<Inventory, Error> {
+/// The logs of each timeline that have an index object.
+pub(super) type IndexedLogs = BTreeMap<TimelineId, BTreeSet<u32>>;
+
+/// What is there. Of the logs that are indexed the segments are not listed: all of them were there when the index object was put.
+pub(super) async fn read(cluster: &ClusterRepository) -> Result<(Inventory, IndexedLogs), Error> {
     let facts = cluster.facts().await?;
     let mut inventory = Inventory::empty(cluster.name().as_str(), cluster.system_id(), facts.segment_size);
-    for timeline in cluster.timelines().await? {
-        read_timeline(cluster, timeline, &mut inventory).await?;
+    // Listed first: a log that is completed meanwhile is then listed segment by segment.
+    let mut indexed = cluster.indexed_logs().await?;
+    let timelines = cluster.timelines().await?;
+    indexed.retain(|timeline, _| timelines.contains(timeline));
+    for timeline in timelines {
+        let logs = indexed.entry(timeline).or_default();
+        logs.iter().for_each(|log| inventory.add_log(timeline, *log));
+        read_timeline(cluster, timeline, logs, &mut inventory).await?;
     }
+    read_backups(cluster, &mut inventory).await?;
+    inventory.other_systems = other_systems(cluster).await?;
+    Ok((inventory, indexed))
+}
+
+async fn read_backups(cluster: &ClusterRepository, inventory: &mut Inventory) -> Result<(), Error> {
     let backups = cluster.backups();
-    for label in backups.labels().await? {
-        if let Err(error) = read_backup(cluster, &backups, &label, &mut inventory).await {
-            let reason = damage(error)?;
-            inventory.damaged_backups.push(DamagedBackup { label: label.to_string(), reason });
+    let listed = backups.list().await?;
+    let (complete, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(ListedBackup::is_complete);
+    let backups = &backups;
+    let reads = stream::iter(complete).map(|backup| async move {
+        let read = backups.head_of_listed(&backup.label).await;
+        (read.and_then(|head| backup_of(cluster, &backup.label, head)), backup.label)
+    });
+    let read: Vec<_> = reads.buffered(READS_AT_ONCE).collect().await;
+    for (read, label) in read {
+        match read {
+            Ok(backup) => inventory.add_backup(backup),
+            // Removed since it was listed.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                let reason = damage(error)?;
+                inventory.damaged_backups.push(DamagedBackup { label: label.to_string(), reason });
+            }
         }
     }
-    inventory.other_systems = other_systems(cluster).await?;
-    Ok(inventory)
+    for backup in others {
+        match unfinished(backups, &backup.label).await {
+            Ok(found) => inventory.unfinished.extend(found),
+            Err(error) => {
+                let reason = damage(error)?;
+                inventory.damaged_backups.push(DamagedBackup { label: backup.label.to_string(), reason });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is damaged takes itself out, and nothing else. An object that could not be read for another reason is an error: it may be whole.
@@ -31,19 +71,6 @@ pub(super) fn damage(error: Error) -> Result<String, Error> {
         Error::Damaged { key, reason } => Ok(format!("{key}: {reason}")),
         other => Err(other),
     }
-}
-
-async fn read_backup(
-    cluster: &ClusterRepository,
-    backups: &Backups,
-    label: &Label,
-    inventory: &mut Inventory,
-) -> Result<(), Error> {
-    match backups.head(label).await? {
-        Some(head) => inventory.add_backup(backup_of(cluster, label, head)?),
-        None => inventory.unfinished.extend(unfinished(backups, label).await?),
-    }
-    Ok(())
 }
 
 /// The other system identifiers that have backups under this cluster's name: `initdb` and `pg_upgrade` make new ones.
@@ -59,31 +86,50 @@ async fn other_systems(cluster: &ClusterRepository) -> Result<Vec<SystemId>, Err
     Ok(others)
 }
 
+/// Lists what no index object speaks of: what lies before, between and behind the logs that are indexed.
 async fn read_timeline(
     cluster: &ClusterRepository,
     timeline: TimelineId,
+    indexed: &BTreeSet<u32>,
     inventory: &mut Inventory,
 ) -> Result<(), Error> {
-    let mut after: Option<String> = None;
-    for _ in 0..MAX_PAGES {
-        let page = cluster.list_wal(timeline, None, after.as_deref()).await?;
-        for (file, _) in page.files {
-            match file {
+    let mut has_history = false;
+    for (from, until) in gaps(indexed) {
+        cluster
+            .list_logs(timeline, from, until, |file, _| match file {
                 WalFile::Segment(segment) => inventory.add_segment(segment),
-                WalFile::History(timeline) => match read_history(cluster, timeline).await {
-                    Ok(history) => inventory.add_history(history),
-                    Err(error) => inventory.add_damaged_history(timeline, damage(error)?),
-                },
+                WalFile::History(of) => has_history |= of == timeline,
                 WalFile::Partial(segment) => inventory.add_partial(segment),
                 WalFile::BackupLabel { .. } => {}
-            }
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
+            })
+            .await?;
+    }
+    if has_history {
+        match read_history(cluster, timeline).await {
+            Ok(history) => inventory.add_history(history),
+            Err(error) => inventory.add_damaged_history(timeline, damage(error)?),
         }
     }
     Ok(())
+}
+
+/// The stretches of logs between those that are given: the first and last log of each, where it has one. The first
+/// begins with the timeline's history, also where no log lies before.
+fn gaps(indexed: &BTreeSet<u32>) -> Vec<(Option<u32>, Option<u32>)> {
+    let mut gaps = Vec::new();
+    let mut from = None;
+    for log in indexed {
+        match (from, log.checked_sub(1)) {
+            (None, before) => gaps.push((None, Some(before.unwrap_or(0)))),
+            (Some(from), Some(before)) if from <= before => gaps.push((Some(from), Some(before))),
+            _ => {}
+        }
+        from = Some(log.saturating_add(1));
+    }
+    if from != Some(u32::MAX) || !indexed.contains(&u32::MAX) {
+        gaps.push((from, None));
+    }
+    gaps
 }
 
 async fn read_history(cluster: &ClusterRepository, timeline: TimelineId) -> Result<TimelineHistory, Error> {
@@ -118,5 +164,24 @@ async fn unfinished(backups: &Backups, label: &Label) -> Result<Option<Unfinishe
         }
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_indexed_is_listed() {
+        for (indexed, expected) in [
+            (&[][..], &[(None, None)][..]),
+            (&[0], &[(None, Some(0)), (Some(1), None)]),
+            (&[5], &[(None, Some(4)), (Some(6), None)]),
+            (&[5, 6, 7], &[(None, Some(4)), (Some(8), None)]),
+            (&[5, 7, 10], &[(None, Some(4)), (Some(6), Some(6)), (Some(8), Some(9)), (Some(11), None)]),
+            (&[u32::MAX], &[(None, Some(u32::MAX - 1))]),
+        ] {
+            assert_eq!(gaps(&indexed.iter().copied().collect()), expected, "{indexed:?}");
+        }
     }
 }

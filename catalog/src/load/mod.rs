@@ -1,26 +1,27 @@
 //! The catalog of a real repository: reads what the decisions need to know, and carries them through.
 
 mod contents;
+mod heads;
+mod index;
 mod inventory;
 mod names;
 mod systems;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use highwater_repository::{ClusterRepository, WalHead};
-use highwater_wal::{SegmentName, WalFile};
+use highwater_repository::{ClusterRepository, LogEdge, LogSummary, WalHead};
+use highwater_wal::{SegmentName, TimelineId};
 
-use crate::facts::{Known, Need};
+use crate::facts::{Joint, Known, LogJoint, Need};
 use crate::plan::Unsettled;
 use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows};
 
+pub use index::Made;
 pub use names::NameBook;
 pub use systems::newest_system;
 
-/// How many summaries are read side by side.
-const READS_AT_ONCE: usize = 16;
+use heads::{Heads, LogName};
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -39,24 +40,23 @@ pub struct Catalog {
     cluster: ClusterRepository,
     inventory: Inventory,
     known: Known,
-    heads: BTreeMap<SegmentName, Arc<WalHead>>,
-    damaged: BTreeMap<SegmentName, String>,
+    heads: Heads,
+    /// Logs whose segments were listed although an index object speaks for them.
+    listed: BTreeSet<LogName>,
 }
 
 impl Catalog {
-    /// Lists the timelines, segments and backups. Segments' contents are read when a question needs them.
+    /// Lists the timelines, logs, segments and backups. Segments' contents are read when a question needs them.
+    ///
+    /// Where a log has an index object its segments are taken to be there, and are not listed; [`Catalog::plan`] lists those
+    /// that it builds on.
     ///
     /// # Errors
     /// Those of the repository. A history or a manifest that is damaged is none: the inventory tells of it.
     pub async fn open(cluster: ClusterRepository) -> Result<Catalog, highwater_repository::Error> {
-        let inventory = inventory::read(&cluster).await?;
-        Ok(Catalog {
-            cluster,
-            inventory,
-            known: Known::default(),
-            heads: BTreeMap::new(),
-            damaged: BTreeMap::new(),
-        })
+        let (inventory, indexed) = inventory::read(&cluster).await?;
+        let heads = Heads::new(cluster.clone(), inventory.segment_size, indexed);
+        Ok(Catalog { cluster, inventory, known: Known::default(), heads, listed: BTreeSet::new() })
     }
 
     /// What is there.
@@ -69,12 +69,15 @@ impl Catalog {
         &self.cluster
     }
 
-    /// The way to a moment, see [`plan()`]. What is damaged and not needed for it is told in the plan's notes.
+    /// The way to a moment, see [`plan()`]. What is damaged and not needed for it is told in the plan's notes. Every segment that it
+    /// needs was seen in a listing of this catalog (R12).
     pub async fn plan(&mut self, request: &Request) -> Result<Plan, PlanError> {
         let mut inventory = self.inventory.clone();
         let mut damage = None;
         loop {
             match self.settle(&inventory, |inventory, known| plan(inventory, request, known)).await {
+                // It ends: each log is listed once.
+                Ok(plan) if self.list_again(&plan, &mut inventory).await? => {}
                 Ok(plan) => return self.without_damaged(plan, damage),
                 // It ends: each round takes a segment out.
                 Err(error) if self.take_out_damaged(&mut inventory) => {
@@ -101,7 +104,7 @@ impl Catalog {
     /// Takes the segments that were found damaged out of an inventory; `false` where there are none in it.
     fn take_out_damaged(&self, inventory: &mut Inventory) -> bool {
         let mut found = false;
-        for segment in self.damaged.keys() {
+        for segment in self.heads.damaged().keys() {
             found |= inventory.has(*segment);
             inventory.remove_segment(*segment);
         }
@@ -111,21 +114,30 @@ impl Catalog {
     /// A plan that was made as if damaged segments were missing. It stands where they lie on other timelines, or behind a stop
     /// that does not depend on what they hold; "everything" and "the last of that name" do.
     fn without_damaged(&self, mut plan: Plan, damage: Option<PlanError>) -> Result<Plan, PlanError> {
+        plan.notes.extend(self.heads.notes().iter().cloned());
         let Some(damage) = damage else { return Ok(plan) };
         let is_fixed = matches!(plan.request.target, Target::Immediate | Target::Lsn(_) | Target::Time(_));
         let is_beside = |segment: &SegmentName| plan.path.iter().all(|leg| leg.timeline != segment.timeline);
-        if !is_fixed && !self.damaged.keys().all(is_beside) {
+        if !is_fixed && !self.heads.damaged().keys().all(is_beside) {
             return Err(damage);
         }
         plan.notes.extend(
-            self.damaged.values().map(|reason| format!("a segment is damaged and left aside: {reason}")),
+            self.heads
+                .damaged()
+                .values()
+                .map(|reason| format!("a segment is damaged and left aside: {reason}")),
         );
         Ok(plan)
     }
 
     /// Segments that were found damaged so far, with what is wrong. Only those that an answer depended on were looked at.
     pub fn damaged_segments(&self) -> &BTreeMap<SegmentName, String> {
-        &self.damaged
+        self.heads.damaged()
+    }
+
+    /// Index objects that were passed over so far, and why: sentences. They cost time and no answer.
+    pub fn index_notes(&self) -> &[String] {
+        self.heads.notes()
     }
 
     /// What stands in front of segments' objects: the summary of each, and who archived it when. In the order of `segments`.
@@ -138,9 +150,24 @@ impl Catalog {
         &mut self,
         segments: &[SegmentName],
     ) -> Result<Vec<Arc<WalHead>>, highwater_repository::Error> {
-        self.read_heads(segments.to_vec()).await?;
-        let head = |segment: &SegmentName| self.heads.get(segment).cloned();
-        segments.iter().map(|segment| head(segment).ok_or_else(|| self.vanished(*segment))).collect()
+        self.heads.of(segments).await
+    }
+
+    /// What all segments of a log hold, all in all: it tells whether any of them is worth a look. `None` where not every segment of
+    /// the log is there.
+    ///
+    /// # Errors
+    /// As for [`Catalog::heads`].
+    pub async fn log(
+        &mut self,
+        timeline: TimelineId,
+        log: u32,
+    ) -> Result<Option<Arc<LogSummary>>, highwater_repository::Error> {
+        if !self.inventory.has_whole_log(timeline, log) {
+            return Ok(None);
+        }
+        self.heads.logs(&BTreeSet::from([(timeline, log)])).await?;
+        Ok(self.heads.log((timeline, log)).cloned())
     }
 
     /// Asks again until the answer needs nothing more.
@@ -161,59 +188,60 @@ impl Catalog {
 
     async fn answer(&mut self, inventory: &Inventory, need: Need) -> Result<(), highwater_repository::Error> {
         match need {
-            Need::Facts(joints) => {
-                let segments = joints.iter().flat_map(|joint| [Some(joint.segment), joint.next]).flatten();
-                self.read_heads(segments.collect()).await?;
-                for joint in joints {
-                    let next = joint.next.and_then(|next| self.heads.get(&next));
-                    let head = self.heads.get(&joint.segment).ok_or_else(|| self.vanished(joint.segment))?;
-                    let facts = contents::facts_of(head, next.map(Arc::as_ref));
-                    self.known.add_facts(joint, facts);
-                }
-            }
+            Need::Facts(joints) => self.answer_facts(joints).await?,
+            Need::Logs(joints) => self.answer_logs(joints).await?,
             Need::Records(joint) => match contents::decode(&self.cluster, inventory, joint).await {
                 Ok(decoded) => self.known.add_records(joint, decoded),
-                Err((segment, error)) => return Err(self.note_damage(segment, error)),
+                Err((segment, error)) => return Err(self.heads.note_damage(segment, error)),
             },
         }
         Ok(())
     }
 
-    async fn read_heads(
-        &mut self,
-        mut segments: Vec<SegmentName>,
-    ) -> Result<(), highwater_repository::Error> {
-        segments.retain(|segment| !self.heads.contains_key(segment));
-        segments.sort_unstable();
-        segments.dedup();
-        let cluster = &self.cluster;
-        let reads = stream::iter(segments).map(|segment| async move {
-            let head = cluster.wal_head(WalFile::Segment(segment)).await.map_err(|error| (segment, error))?;
-            Ok::<_, (SegmentName, highwater_repository::Error)>((segment, Arc::new(head)))
-        });
-        let read: Result<Vec<_>, _> = reads.buffer_unordered(READS_AT_ONCE).try_collect().await;
-        match read {
-            Ok(read) => {
-                self.heads.extend(read);
-                Ok(())
+    async fn answer_facts(&mut self, joints: Vec<Joint>) -> Result<(), highwater_repository::Error> {
+        let segments = joints.iter().flat_map(|joint| [Some(joint.segment), joint.next]).flatten();
+        let segments: Vec<SegmentName> = segments.collect::<BTreeSet<_>>().into_iter().collect();
+        let heads = self.heads.of(&segments).await?;
+        let heads: BTreeMap<SegmentName, Arc<WalHead>> = segments.into_iter().zip(heads).collect();
+        for joint in joints {
+            let next = joint.next.and_then(|next| heads.get(&next));
+            if let Some(head) = heads.get(&joint.segment) {
+                self.known.add_facts(joint, contents::facts_of(head, next.map(Arc::as_ref)));
             }
-            Err((segment, error)) => Err(self.note_damage(segment, error)),
         }
+        Ok(())
     }
 
-    fn note_damage(
-        &mut self,
-        segment: SegmentName,
-        error: highwater_repository::Error,
-    ) -> highwater_repository::Error {
-        if let highwater_repository::Error::Damaged { key, reason } = &error {
-            self.damaged.insert(segment, format!("{key}: {reason}"));
+    async fn answer_logs(&mut self, joints: Vec<LogJoint>) -> Result<(), highwater_repository::Error> {
+        // Where the log behind is indexed, the beginning of its index object tells how it begins.
+        let behind = joints.iter().filter_map(|joint| joint.next).map(|next| (next.timeline, next.log));
+        let behind = behind.filter(|name| self.heads.is_indexed(*name));
+        let names = joints.iter().map(|joint| (joint.timeline, joint.log)).chain(behind).collect();
+        self.heads.logs(&names).await?;
+        for joint in joints {
+            let next = match joint.next {
+                Some(next) => Some(self.beginning_of(next).await?),
+                None => None,
+            };
+            if let Some(log) = self.heads.log((joint.timeline, joint.log)) {
+                self.known.add_log(joint, contents::log_facts_of(log, next.as_ref()));
+            }
         }
-        error
+        Ok(())
     }
 
-    fn vanished(&self, segment: SegmentName) -> highwater_repository::Error {
-        let key = self.cluster.section().wal(WalFile::Segment(segment));
-        highwater_repository::Error::damaged(key, "it was listed and has no summary")
+    /// How a segment begins: what of it belongs to a record of the segment before.
+    async fn beginning_of(&mut self, segment: SegmentName) -> Result<LogEdge, highwater_repository::Error> {
+        let log = self.heads.log((segment.timeline, segment.log));
+        let begins = log.and_then(|log| log.begins.as_ref()).filter(|begins| begins.segment == segment);
+        if let Some(begins) = begins {
+            return Ok(begins.clone());
+        }
+        let heads = self.heads.of(&[segment]).await?;
+        let summary = heads.first().and_then(|head| head.summary.as_ref());
+        summary.map(|summary| LogEdge::of_beginning(segment, summary)).ok_or_else(|| {
+            let key = self.cluster.section().wal(highwater_wal::WalFile::Segment(segment));
+            highwater_repository::Error::damaged(key, "it was listed and has no summary")
+        })
     }
 }

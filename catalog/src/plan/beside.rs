@@ -7,9 +7,9 @@
 
 use highwater_wal::{Lsn, Timestamp};
 
-use super::way::Way;
+use super::way::{Way, has_commits, runs_over};
 use super::{Plan, Stop, Unsettled, along};
-use crate::facts::{Crossing, Known, Transaction};
+use crate::facts::{Crossing, Known, LogFacts, Transaction};
 use crate::unreachable::OnTimeline;
 use crate::{Inventory, Path, Request, Target, Unreachable};
 
@@ -155,9 +155,12 @@ fn has_commit(way: &Way<'_>, from: Lsn, border: Lsn) -> Result<bool, Unsettled> 
     }
     let size = way.inventory.segment_size;
     for (first, last) in runs(way, way.number(from), way.number(Lsn(border.0 - 1))) {
-        for number in first..=last {
+        let mut next = way.skip(first, last, has_commits, runs_over)?;
+        while next <= last {
+            let number = next;
             let facts = way.facts(number, last)?;
             if facts.last_commit.is_none() && facts.crossing == Crossing::None {
+                next = way.skip(number + 1, last, has_commits, runs_over)?;
                 continue;
             }
             let segment = way.name(number);
@@ -169,6 +172,7 @@ fn has_commit(way: &Way<'_>, from: Lsn, border: Lsn) -> Result<bool, Unsettled> 
             if records.any(|t| t.committed && t.lsn >= from && t.lsn < border) {
                 return Ok(true);
             }
+            next = way.skip(number + 1, last, has_commits, runs_over)?;
         }
     }
     Ok(false)
@@ -182,23 +186,27 @@ fn last_commit(
 ) -> Result<Option<Transaction>, Unsettled> {
     let mut runs = runs(way, way.number(from), u64::MAX);
     runs.reverse();
+    let over = |crossing: Crossing, _| match crossing {
+        Crossing::None => false,
+        Crossing::Time(at) => counts(at),
+        Crossing::Unknown => true,
+    };
+    let in_log = |log: &LogFacts| log.has_commits && log.times.is_none_or(|(earliest, _)| counts(earliest));
     for (first, last) in runs {
-        for number in (first..=last).rev() {
+        let mut next = Some(last);
+        while let Some(number) = next {
+            let Some(number) = way.skip_back(number, first, in_log, over)? else { break };
             let facts = way.facts(number, first)?;
             let inside =
                 facts.last_commit.is_some() && facts.times.is_none_or(|(earliest, _)| counts(earliest));
-            let over_the_end = match facts.crossing {
-                Crossing::None => false,
-                Crossing::Time(at) => counts(at),
-                Crossing::Unknown => true,
-            };
-            if !inside && !over_the_end {
-                continue;
+            if inside || over(facts.crossing, None) {
+                let found = way.records(number)?.transactions.iter().rev();
+                let counts = |t: &Transaction| t.committed && t.lsn >= from && counts(t.time);
+                if let Some(commit) = found.copied().find(counts) {
+                    return Ok(Some(commit));
+                }
             }
-            let found = way.records(number)?.transactions.iter().rev();
-            if let Some(commit) = found.copied().find(|t| t.committed && t.lsn >= from && counts(t.time)) {
-                return Ok(Some(commit));
-            }
+            next = number.checked_sub(1).filter(|number| *number >= first);
         }
     }
     Ok(None)

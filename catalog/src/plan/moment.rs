@@ -11,7 +11,7 @@ use highwater_wal::{Lsn, Timestamp};
 use super::reach::covered_until;
 use super::way::{Found, Way};
 use super::{Stop, Unsettled, position};
-use crate::facts::{Crossing, Transaction};
+use crate::facts::{Crossing, LogFacts, Transaction};
 use crate::{Backup, Unreachable};
 
 /// The stop for a time, from the newest backup that ended by then.
@@ -81,22 +81,24 @@ fn first_later(
     time: Timestamp,
 ) -> Result<Option<Transaction>, Unsettled> {
     let too_late = |at: Timestamp| if way.request.exclusive { at >= time } else { at > time };
-    for number in way.first_number(backup)..=run_end {
+    let over = |crossing: Crossing, _| match crossing {
+        Crossing::None => false,
+        Crossing::Time(at) => too_late(at),
+        Crossing::Unknown => true,
+    };
+    let in_log = |log: &LogFacts| log.times.is_some_and(|(_, latest)| too_late(latest));
+    let mut number = way.skip(way.first_number(backup), run_end, in_log, over)?;
+    while number <= run_end {
         let facts = way.facts(number, run_end)?;
         let inside = facts.times.is_some_and(|(_, latest)| too_late(latest));
-        let over_the_end = match facts.crossing {
-            Crossing::None => false,
-            Crossing::Time(at) => too_late(at),
-            Crossing::Unknown => true,
-        };
-        if !inside && !over_the_end {
-            continue;
+        if inside || over(facts.crossing, None) {
+            let decoded = way.records(number)?;
+            let found = decoded.transactions.iter().find(|t| t.lsn >= backup.start && too_late(t.time));
+            if let Some(transaction) = found {
+                return Ok(Some(*transaction));
+            }
         }
-        let decoded = way.records(number)?;
-        let found = decoded.transactions.iter().find(|t| t.lsn >= backup.start && too_late(t.time));
-        if let Some(transaction) = found {
-            return Ok(Some(*transaction));
-        }
+        number = way.skip(number + 1, run_end, in_log, over)?;
     }
     Ok(None)
 }

@@ -6,7 +6,7 @@ use super::moment::too_early;
 use super::reach::reach;
 use super::way::{Found, Way};
 use super::{Stop, Unsettled};
-use crate::facts::{Crossing, RestorePoint};
+use crate::facts::{Crossing, LogFacts, RestorePoint};
 use crate::{Backup, Unreachable};
 
 /// The newest backup, as soon as it is consistent.
@@ -70,25 +70,44 @@ pub(super) fn at_xid<'a>(way: &Way<'a>, candidates: &[&'a Backup], xid: u32) -> 
         let Ok(run_end) = way.run(backup) else { continue };
         let first = way.first_number(backup);
         let last = until.map_or(run_end, |seen: u64| run_end.min(seen));
-        for number in (first..=last).rev() {
-            let facts = way.facts(number, first)?;
-            let inside = facts.xids.is_some_and(|(low, high)| (low..=high).contains(&xid));
-            if !inside && facts.crossing == Crossing::None {
-                continue;
-            }
-            let decoded = way.records(number)?;
-            if let Some(end) =
-                decoded.transactions.iter().rev().find(|t| t.xid == xid && t.lsn >= backup.start)
-            {
-                let (backup, run_end) = leading_to(way, candidates, end.lsn)?;
-                return Ok(stop_at(way, backup, end.lsn, run_end));
-            }
+        if let Some(lsn) = end_of_xid(way, backup, first, last, xid)? {
+            let (backup, run_end) = leading_to(way, candidates, lsn)?;
+            return Ok(stop_at(way, backup, lsn, run_end));
         }
         until = Some(first);
     }
     let hint = "subtransactions and transactions that were still open have no end of their own; \
                 `highwater window` shows what can be reached";
     Err(not_found(way, hint).into())
+}
+
+/// Where the last transaction of an id ends, in the segments from `last` down to `first`.
+fn end_of_xid(
+    way: &Way<'_>,
+    backup: &Backup,
+    first: u64,
+    last: u64,
+    xid: u32,
+) -> Result<Option<Lsn>, Unsettled> {
+    let holds = |xids: Option<(u32, u32)>| xids.is_some_and(|(low, high)| (low..=high).contains(&xid));
+    let over = |crossing: Crossing, ended: Option<u32>| match crossing {
+        Crossing::None => false,
+        Crossing::Time(_) => ended.is_none_or(|ended| ended == xid),
+        Crossing::Unknown => true,
+    };
+    let mut next = Some(last).filter(|last| *last >= first);
+    while let Some(number) = next {
+        let Some(number) = way.skip_back(number, first, |log| holds(log.xids), over)? else { break };
+        let facts = way.facts(number, first)?;
+        if holds(facts.xids) || over(facts.crossing, facts.crossing_xid) {
+            let mut ends = way.records(number)?.transactions.iter().rev();
+            if let Some(end) = ends.find(|t| t.xid == xid && t.lsn >= backup.start) {
+                return Ok(Some(end.lsn));
+            }
+        }
+        next = number.checked_sub(1).filter(|number| *number >= first);
+    }
+    Ok(None)
 }
 
 /// A named restore point.
@@ -101,7 +120,13 @@ pub(super) fn at_name<'a>(
     for backup in candidates {
         let Ok(run_end) = way.run(backup) else { continue };
         let first = way.first_number(backup);
-        for number in first..=run_end {
+        let in_log = |log: &LogFacts| {
+            log.restore_points.as_ref().is_none_or(|points| points.iter().any(|point| point == name))
+        };
+        let over = |crossing: Crossing, _| crossing == Crossing::Unknown;
+        let mut next = way.skip(first, run_end, in_log, over)?;
+        while next <= run_end {
+            let number = next;
             let facts = way.facts(number, run_end)?;
             let points = match facts.crossing {
                 Crossing::Unknown => &way.records(number)?.restore_points,
@@ -112,6 +137,7 @@ pub(super) fn at_name<'a>(
                     found.push(point.clone());
                 }
             }
+            next = way.skip(number + 1, run_end, in_log, over)?;
         }
     }
     found.sort_by_key(|point| point.lsn);

@@ -20,7 +20,11 @@ pub(super) fn reach(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Reac
 pub(super) fn covered_until(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Timestamp, Unsettled> {
     let first = way.first_number(backup);
     let mut number = run_end;
+    let over = |crossing: Crossing, _| matches!(crossing, Crossing::Time(_));
     loop {
+        let found = way.skip_back(number, first, |log| log.covers_until.is_some(), over)?;
+        let Some(at) = found.filter(|at| *at >= first) else { return Ok(backup.stop_time) };
+        number = at;
         let facts = way.facts(number, first)?;
         let crossing = match facts.crossing {
             Crossing::Time(time) if number < run_end => Some(time),

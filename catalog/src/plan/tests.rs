@@ -4,10 +4,11 @@ use highwater_wal::{Ancestor, SegmentName, SegmentSize, SystemId, TimelineHistor
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Crossing, Decoded, Joint, RestorePoint, SegmentFacts};
+use crate::facts::{Crossing, Decoded, Joint, LogFacts, LogJoint, RestorePoint, SegmentFacts};
 
+/// The largest segments there are: a log has four of them, so that a made-up history has several logs.
 fn size() -> SegmentSize {
-    SegmentSize::new(1 << 20).unwrap()
+    SegmentSize::new(1 << 30).unwrap()
 }
 
 fn tli(number: u32) -> TimelineId {
@@ -41,7 +42,7 @@ struct World {
     monotone: bool,
 }
 
-const FIRST_LSN: u64 = 1 << 20;
+const FIRST_LSN: u64 = 1 << 30;
 
 fn lay_out(kinds: &[(Kind, u64)], from: u64) -> Vec<Rec> {
     let mut at = from;
@@ -62,9 +63,9 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Records of 100 KiB to 1.5 MiB in segments of 1 MiB: many run over a segment's end, some over two.
+/// Records of 100 MiB to 1.5 GiB (lengths that no server writes) in segments of 1 GiB: many run over a segment's end, some over two.
 fn kinds() -> impl Strategy<Value = Vec<(Kind, u64)>> {
-    let length = (100_u64 << 10..1500 << 10).prop_map(|bytes| bytes & !7);
+    let length = (100_u64 << 20..1500 << 20).prop_map(|bytes| bytes & !7);
     prop::collection::vec((kind(), length), 4..26)
 }
 
@@ -83,7 +84,7 @@ prop_compose! {
     ) -> World {
         // Where two timelines share WAL no record lies in more than two segments: a joint of two tells where such a record goes on.
         let shorter = |kinds: Vec<(Kind, u64)>| -> Vec<(Kind, u64)> {
-            kinds.into_iter().map(|(kind, length)| (kind, if forked { length.min(1 << 20) } else { length })).collect()
+            kinds.into_iter().map(|(kind, length)| (kind, if forked { length.min(1 << 30) } else { length })).collect()
         };
         let (first, second) = (shorter(first), shorter(second));
         let mut old = lay_out(&first, FIRST_LSN);
@@ -205,6 +206,12 @@ impl World {
                     known.add_facts(*joint, self.facts(joint.segment));
                 }
             }
+            Need::Logs(joints) => {
+                assert!(!joints.is_empty());
+                for joint in joints {
+                    known.add_log(*joint, self.log_facts(*joint));
+                }
+            }
             Need::Records(joint) => known.add_records(*joint, self.decoded(*joint, inventory)),
         }
     }
@@ -227,6 +234,10 @@ impl World {
             Some((Kind::End { .. } | Kind::Point { .. }, _)) | Some((_, 1)) => Crossing::Unknown,
             _ => Crossing::None,
         };
+        let crossing_xid = match (crossing, over.map(|rec| (&rec.kind, rec.end.0 % 5))) {
+            (Crossing::Time(_), Some((Kind::End { xid, .. }, 1..))) => Some(*xid),
+            _ => None,
+        };
         let times = || ends.iter().map(|t| t.time).chain(points.iter().map(|p| p.time));
         SegmentFacts {
             first_record: whole.first().map(|rec| rec.lsn),
@@ -238,6 +249,48 @@ impl World {
             covers_until: times().max(),
             restore_points: points,
             crossing,
+            crossing_xid,
+        }
+    }
+
+    /// The same of all segments of a log.
+    fn log_facts(&self, joint: LogJoint) -> LogFacts {
+        let names: Vec<SegmentName> = size()
+            .numbers_of_log(joint.log)
+            .map(|number| SegmentName::from_number(joint.timeline, number, size()))
+            .collect();
+        let missing = names.iter().find(|name| self.missing.contains(name));
+        assert_eq!(missing, None, "asked for a log that is not whole");
+        let facts: Vec<SegmentFacts> = names.iter().map(|name| self.facts(*name)).collect();
+        let (last, inner) = facts.split_last().unwrap();
+        let over_borders = || {
+            inner.iter().filter_map(|facts| match facts.crossing {
+                Crossing::Time(time) => Some((time, facts.crossing_xid)),
+                _ => None,
+            })
+        };
+        let is_clear = !inner.iter().any(|facts| facts.crossing == Crossing::Unknown)
+            && over_borders().all(|(_, xid)| xid.is_some());
+        let mut times: Vec<Timestamp> = over_borders().map(|(time, _)| time).collect();
+        let mut xids: Vec<u32> = over_borders().filter_map(|(_, xid)| xid).collect();
+        for of_segment in &facts {
+            times.extend(of_segment.times.iter().flat_map(|(low, high)| [*low, *high]));
+            xids.extend(of_segment.xids.iter().flat_map(|(low, high)| [*low, *high]));
+        }
+        let points = facts.iter().flat_map(|facts| &facts.restore_points).map(|point| point.name.clone());
+        LogFacts {
+            is_clear,
+            has_commits: over_borders().next().is_some() || facts.iter().any(|f| f.last_commit.is_some()),
+            times: times.iter().min().copied().zip(times.iter().max().copied()),
+            xids: xids.iter().min().copied().zip(xids.iter().max().copied()),
+            restore_points: Some(points.collect()).filter(|_| joint.log != 2),
+            covers_until: facts
+                .iter()
+                .filter_map(|f| f.covers_until)
+                .chain(over_borders().map(|o| o.0))
+                .max(),
+            crossing: last.crossing,
+            crossing_xid: last.crossing_xid,
         }
     }
 

@@ -1,15 +1,19 @@
 //! The way along one path of timelines: what is known of its segments, and the plan that comes out of it.
 
+use std::ops::RangeInclusive;
+
 use highwater_wal::{Lsn, SegmentName};
 
 use super::{Plan, SegmentRun, Stop, Unsettled};
-use crate::facts::{Crossing, Decoded, Joint, Known, Need, SegmentFacts, Transaction};
+use crate::facts::{Crossing, Decoded, Joint, Known, LogFacts, LogJoint, Need, SegmentFacts, Transaction};
 use crate::unreachable::{Hole, Unreached};
 use crate::{Backup, Inventory, Path, Request, Target, Unreachable};
 
 /// How many summaries are asked for in one go. They are read side by side, so too few would wait for one another and too
 /// many would read what is never looked at.
 const FACTS_AT_ONCE: u64 = 64;
+/// The same for logs.
+const LOGS_AT_ONCE: usize = 64;
 
 /// One question, along one path.
 pub(super) struct Way<'a> {
@@ -115,6 +119,88 @@ impl<'a> Way<'a> {
         Err(Unsettled::Need(Need::Facts(joints.filter(|joint| self.known.facts(*joint).is_none()).collect())))
     }
 
+    /// Where a search that runs forward has to look next: `number`, or the first number behind it, up to `last`, in a log that may
+    /// hold what is wanted; `last + 1` where there is none. `inside` says whether a log may, `over` whether
+    /// the record that runs over its end may be it.
+    pub fn skip(
+        &self,
+        number: u64,
+        last: u64,
+        inside: impl Fn(&LogFacts) -> bool,
+        over: impl Fn(Crossing, Option<u32>) -> bool,
+    ) -> Result<u64, Unsettled> {
+        let mut at = number;
+        while at <= last {
+            let Some(joint) = self.log_joint(at, at..=last) else { return Ok(at) };
+            let facts = self.log_facts(joint, last)?;
+            if !facts.is_clear || inside(facts) {
+                return Ok(at);
+            }
+            let log_end = *self.inventory.segment_size.numbers_of_log(joint.log).end();
+            if log_end <= last && over(facts.crossing, facts.crossing_xid) {
+                return Ok(log_end);
+            }
+            at = log_end + 1;
+        }
+        Ok(last + 1)
+    }
+
+    /// The same for a search that runs backward, from `number` down to `first`; `None` where there is no such log.
+    pub fn skip_back(
+        &self,
+        number: u64,
+        first: u64,
+        inside: impl Fn(&LogFacts) -> bool,
+        over: impl Fn(Crossing, Option<u32>) -> bool,
+    ) -> Result<Option<u64>, Unsettled> {
+        let mut at = number;
+        loop {
+            let Some(joint) = self.log_joint(at, first..=at) else { return Ok(Some(at)) };
+            let facts = self.log_facts(joint, first)?;
+            let (log_begin, log_end) = self.inventory.segment_size.numbers_of_log(joint.log).into_inner();
+            let is_at_end = at == log_end;
+            if !facts.is_clear || inside(facts) || (is_at_end && over(facts.crossing, facts.crossing_xid)) {
+                return Ok(Some(at));
+            }
+            if log_begin <= first {
+                return Ok(None);
+            }
+            at = log_begin - 1;
+        }
+    }
+
+    /// The log that the segment of a number lies in, where all of it is there, and the path takes what it takes of it within `range`,
+    /// and the segment behind that, from one timeline.
+    fn log_joint(&self, number: u64, range: RangeInclusive<u64>) -> Option<LogJoint> {
+        let SegmentName { timeline, log, .. } = self.name(number);
+        let (begin, end) = self.inventory.segment_size.numbers_of_log(log).into_inner();
+        let from = begin.max(*range.start());
+        let until = end.min(range.end().saturating_add(1));
+        let is_of_one = self.name(from).timeline == timeline && self.name(until).timeline == timeline;
+        if !is_of_one || !self.inventory.has_whole_log(timeline, log) {
+            return None;
+        }
+        let next = Some(self.name(end + 1)).filter(|next| self.inventory.has(*next));
+        Some(LogJoint { timeline, log, next })
+    }
+
+    /// What is known of a log. Reading runs towards the number `towards`, so those that follow are asked for with it.
+    fn log_facts(&self, joint: LogJoint, towards: u64) -> Result<&'a LogFacts, Unsettled> {
+        if let Some(facts) = self.known.log(joint) {
+            return Ok(facts);
+        }
+        let mut wanted = vec![joint];
+        let mut log = joint.log;
+        let last = self.name(towards).log;
+        while log != last && wanted.len() < LOGS_AT_ONCE {
+            log = if last > log { log + 1 } else { log - 1 };
+            let number = *self.inventory.segment_size.numbers_of_log(log).start();
+            wanted.extend(self.log_joint(number, number..=number));
+        }
+        wanted.retain(|joint| self.known.log(*joint).is_none());
+        Err(Unsettled::Need(Need::Logs(wanted)))
+    }
+
     /// The records that begin in a segment.
     pub fn records(&self, number: u64) -> Result<&'a Decoded, Unsettled> {
         let joint = self.joint(number);
@@ -131,6 +217,9 @@ impl<'a> Way<'a> {
         let first = self.first_number(backup);
         let mut number = self.number(before).min(run_end);
         loop {
+            let found = self.skip_back(number, first, has_commits, runs_over)?;
+            let Some(at) = found.filter(|at| *at >= first) else { return Ok(None) };
+            number = at;
             let facts = self.facts(number, first)?;
             let whole = self.name(number).end(self.inventory.segment_size) <= before;
             // Of a segment that ends before the stop the summary tells the last commit. The records tell it inside the
@@ -158,15 +247,16 @@ impl<'a> Way<'a> {
 
     /// The first commit that begins at or after `from`, up to the end of the run.
     pub fn commit_from(&self, from: Lsn, run_end: u64) -> Result<Option<Transaction>, Unsettled> {
-        for number in self.number(from)..=run_end {
+        let mut number = self.skip(self.number(from), run_end, has_commits, runs_over)?;
+        while number <= run_end {
             let facts = self.facts(number, run_end)?;
-            if facts.last_commit.is_none() && facts.crossing == Crossing::None {
-                continue;
+            if facts.last_commit.is_some() || facts.crossing != Crossing::None {
+                let decoded = self.records(number)?;
+                if let Some(commit) = decoded.transactions.iter().find(|t| t.committed && t.lsn >= from) {
+                    return Ok(Some(*commit));
+                }
             }
-            let decoded = self.records(number)?;
-            if let Some(commit) = decoded.transactions.iter().find(|t| t.committed && t.lsn >= from) {
-                return Ok(Some(*commit));
-            }
+            number = self.skip(number + 1, run_end, has_commits, runs_over)?;
         }
         Ok(None)
     }
@@ -210,4 +300,14 @@ impl<'a> Way<'a> {
         }
         runs
     }
+}
+
+/// Whether a commit may lie in a log.
+pub(super) fn has_commits(log: &LogFacts) -> bool {
+    log.has_commits
+}
+
+/// Whether the record that runs over the end of a log may be one of interest.
+pub(super) fn runs_over(crossing: Crossing, _: Option<u32>) -> bool {
+    crossing != Crossing::None
 }

@@ -31,6 +31,7 @@ use highwater_wal::Check;
 use serde::{Deserialize, Deserializer};
 
 use self::table::{File, Table};
+use crate::cache;
 use crate::codec::{Codec, Compression};
 use crate::names::ClusterName;
 use crate::{Error, Result};
@@ -93,6 +94,8 @@ pub struct RepositoryConfig {
     pub passphrase_file: Option<PathBuf>,
     /// Whether a store is accepted that was seen to replace objects (R2).
     pub allow_unsafe_store: bool,
+    /// Folder on this machine for copies of objects, so that they need not be fetched again; without one there are no copies.
+    pub cache_directory: Option<PathBuf>,
 }
 
 /// A cluster of PostgreSQL.
@@ -129,6 +132,7 @@ struct RepositorySettings {
     passphrase_file: Option<PathBuf>,
     #[serde(default)]
     allow_unsafe_store: bool,
+    cache_directory: Option<PathBuf>,
 }
 
 impl RepositorySettings {
@@ -142,6 +146,7 @@ impl RepositorySettings {
         "passphrase",
         "passphrase-file",
         "allow-unsafe-store",
+        "cache-directory",
     ];
 }
 
@@ -252,10 +257,14 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config> {
         let mut file = File::parse(text, place)?;
-        environment::overlay(&mut file, environment)?;
+        let environment: Vec<(OsString, OsString)> = environment.into_iter().collect();
+        let variable = |wanted: &str| {
+            environment.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        environment::overlay(&mut file, environment.iter().cloned())?;
         let mut repositories = Vec::new();
         for table in file.repositories {
-            repositories.push(RepositoryConfig::from_table(table)?);
+            repositories.push(RepositoryConfig::from_table(table)?.with_cache(variable));
         }
         if repositories.is_empty() {
             return Err(Error::Config {
@@ -323,6 +332,7 @@ impl RepositoryConfig {
             passphrase: None,
             passphrase_file: None,
             allow_unsafe_store: false,
+            cache_directory: None,
         }
     }
 
@@ -340,7 +350,26 @@ impl RepositoryConfig {
             passphrase: own.passphrase,
             passphrase_file: own.passphrase_file,
             allow_unsafe_store: own.allow_unsafe_store,
+            cache_directory: own.cache_directory,
         })
+    }
+
+    /// The same with the folder for copies that its setting names, or else the environment. A folder of one's own has none unless the
+    /// setting names it: it is read as quickly as a copy.
+    fn with_cache(mut self, variable: impl Fn(&str) -> Option<OsString>) -> RepositoryConfig {
+        self.cache_directory = match self.cache_directory.take() {
+            Some(setting) => cache::chosen(setting),
+            None if self.store.url.is_folder() && variable(cache::VARIABLE).is_none() => None,
+            None => cache::default_folder(variable),
+        };
+        self
+    }
+
+    /// The same with the folder for copies that this process's environment names: `HIGHWATER_CACHE_DIRECTORY`, else one
+    /// in the user's cache folder. [`Config::load`] has done that.
+    #[must_use]
+    pub fn with_cache_of_environment(self) -> RepositoryConfig {
+        self.with_cache(|name| std::env::var_os(name))
     }
 
     /// Its name, or its URL where it has none; for messages.
