@@ -75,6 +75,9 @@ pub enum Command {
     Status,
     /// Let a restored clone that is to live on archive, or a cluster after pg_upgrade
     Adopt(AdoptArgs),
+    /// Gather the summaries of archived WAL, 4 GiB of it in one object, where nobody has yet; every backup does so, too
+    #[command(after_help = "Example:\n  highwater index")]
+    Index,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  highwater completions bash > /etc/bash_completion.d/highwater")]
     Completions {

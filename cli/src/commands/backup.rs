@@ -5,6 +5,7 @@ use highwater_replication::Checkpoint;
 use serde_json::json;
 
 use crate::args::{self, BackupArgs};
+use crate::commands::index;
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{self, Bar};
@@ -20,9 +21,12 @@ pub async fn run(context: &Context, args: &BackupArgs) -> Result<(), Error> {
     bar.0.clear();
     let report = report?;
     if context.common.json {
-        return output::json(&json(&report));
+        output::json(&json(&report))?;
+    } else {
+        output::print(&text(&report))?;
     }
-    output::print(&text(&report))
+    index::behind_a_backup(context).await;
+    Ok(())
 }
 
 fn options(context: &Context, args: &BackupArgs) -> Result<Options, Error> {

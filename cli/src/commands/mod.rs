@@ -3,6 +3,7 @@
 mod adopt;
 mod backup;
 mod check;
+mod index;
 mod init;
 mod list;
 mod plan;
@@ -33,6 +34,7 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::Backup(args) => backup::run(&context, args).await,
         Command::List => list::run(&context).await,
         Command::Window => window::run(&context).await,
+        Command::Index => index::run(&context).await,
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Status => status::run(&context).await,

@@ -56,7 +56,7 @@ pub async fn run(context: &Context) -> Result<(), Error> {
             .and_then(|server| server.as_ref().ok())
             .map(|server| &server.settings.archiver),
         alarms: alarms(&catalog, &branches, server.as_ref(), now),
-        notes: notes(inventory, &branches),
+        notes: notes(&catalog, &branches),
     };
     if context.common.json { output::json(&status) } else { output::print(&text(&status, inventory, now)) }
 }
@@ -170,7 +170,7 @@ fn alarms_of(server: &Server, inventory: &Inventory) -> Vec<String> {
 }
 
 /// What is worth knowing and no reason to act.
-fn notes(inventory: &Inventory, branches: &[Branch]) -> Vec<String> {
+fn notes(catalog: &Catalog, branches: &[Branch]) -> Vec<String> {
     let left_out = branches.iter().filter_map(|branch| Some((branch.timeline, branch.left_out.as_ref()?)));
     let mut notes: Vec<String> = left_out
         .map(|(timeline, left_out)| {
@@ -181,7 +181,8 @@ fn notes(inventory: &Inventory, branches: &[Branch]) -> Vec<String> {
             )
         })
         .collect();
-    notes.extend(inventory.remarks());
+    notes.extend(catalog.index_notes().iter().cloned());
+    notes.extend(catalog.inventory().remarks());
     notes
 }
 

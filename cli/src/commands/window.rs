@@ -28,6 +28,7 @@ fn notes(catalog: &Catalog) -> Vec<String> {
     let damaged = catalog.damaged_segments().values();
     let mut notes: Vec<String> =
         damaged.map(|reason| format!("DAMAGED and counted as missing: {reason}")).collect();
+    notes.extend(catalog.index_notes().iter().cloned());
     notes.extend(catalog.inventory().notes());
     notes
 }
