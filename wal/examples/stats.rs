@@ -84,13 +84,11 @@ fn read(paths: &[String], mut each: impl FnMut(&RawRecord<'_>)) -> Result<u64, B
         let records = records.get_or_insert_with(|| Records::new(size, None));
         let mut lsn = name.start(size);
         while lsn < name.end(size) {
-            let mut piece = Vec::with_capacity(PIECE_LENGTH);
-            let read = file.by_ref().take(PIECE_LENGTH as u64).read_to_end(&mut piece)?;
-            if read == 0 {
-                return Err(format!("{path} became shorter while it was read").into());
-            }
+            // Segments have whole MiB.
+            let mut piece = vec![0; PIECE_LENGTH];
+            file.read_exact(&mut piece)?;
             records.push(name.timeline, lsn, piece)?;
-            lsn = lsn + read as u64;
+            lsn = lsn + PIECE_LENGTH as u64;
             while let Some(record) = records.next_raw() {
                 each(&record?);
             }

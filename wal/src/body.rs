@@ -56,19 +56,24 @@ pub struct RecordBody<'a> {
     data: &'a [u8],
     main: &'a [u8],
     image_length: usize,
+    /// The number and the relation of the first block.
+    first: Option<(u8, RelationFile)>,
 }
 
 impl<'a> RecordBody<'a> {
     /// Takes the body of a record apart (`DecodeXLogRecord`); `None` where its lengths don't add up.
+    #[inline]
     pub fn parse(version: PgVersion, body: &'a [u8]) -> Option<RecordBody<'a>> {
         let mut headers = Headers::new(version, body);
         let (mut data_length, mut main_length, mut image_length) = (0_usize, 0, 0);
+        let mut first = None;
         while headers.fields.0.len() > data_length {
             match headers.next()? {
                 Header::Block(block) => {
                     let image = block.image_length();
                     image_length += image;
                     data_length += image + block.data_length;
+                    first.get_or_insert((block.id, block.relation));
                 }
                 Header::Other => {}
                 Header::Main(length) => {
@@ -79,7 +84,14 @@ impl<'a> RecordBody<'a> {
         }
         let (headers, rest) = body.split_at(body.len() - headers.fields.0.len());
         let (data, main) = rest.split_at_checked(data_length)?;
-        (main.len() == main_length).then_some(RecordBody { version, headers, data, main, image_length })
+        (main.len() == main_length).then_some(RecordBody {
+            version,
+            headers,
+            data,
+            main,
+            image_length,
+            first,
+        })
     }
 
     /// The blocks it is about.
@@ -101,6 +113,11 @@ impl<'a> RecordBody<'a> {
             };
             Some(BlockRef { id, relation, fork, block, image, data: data.take(data_length)? })
         })
+    }
+
+    /// The relation that the block with this number is of, where that is the first.
+    pub(crate) fn relation_of_first(&self, id: u8) -> Option<RelationFile> {
+        self.first.filter(|(first, _)| *first == id).map(|(_, relation)| relation)
     }
 
     /// What the resource manager has written that belongs to no block.
@@ -159,17 +176,34 @@ impl BlockHeader {
     }
 }
 
-/// The relation of the first block that a record is about; for records of heaps, of all its blocks.
+/// The relation of the first block that a record is about; for records of heaps, of all its blocks. Nothing else of
+/// the body is looked at.
 #[inline]
 pub(crate) fn first_relation(version: PgVersion, body: &[u8]) -> Option<RelationFile> {
-    let mut headers = Headers::new(version, body);
-    loop {
-        match headers.next()? {
-            Header::Block(block) => return Some(block.relation),
-            Header::Other => {}
-            Header::Main(_) => return None,
-        }
+    first_block(version, body).map(|(relation, _)| relation)
+}
+
+/// The relation of the first block, and the main data where there is no other header than these two; else `None`.
+#[inline]
+pub(crate) fn only_block(version: PgVersion, body: &[u8]) -> Option<(RelationFile, &[u8])> {
+    let (relation, rest) = first_block(version, body)?;
+    let [_, _, _, _, ID_DATA_SHORT, length, data @ ..] = rest else { return None };
+    Some((relation, data.get(data.len().checked_sub(usize::from(*length))?..)?))
+}
+
+/// The relation of the first block, and what follows, from the block's number on.
+#[inline]
+fn first_block(version: PgVersion, body: &[u8]) -> Option<(RelationFile, &[u8])> {
+    // Block references come before all other headers.
+    let [0..=MAX_BLOCK_ID, fork_flags, _, _, rest @ ..] = body else { return None };
+    let mut fields = Fields(rest);
+    if fork_flags & BLOCK_HAS_IMAGE != 0 {
+        ImageHeader::read(version, &mut fields)?;
     }
+    if fork_flags & BLOCK_SAME_RELATION != 0 {
+        return None;
+    }
+    Some((RelationFile::read(&mut fields)?, fields.0))
 }
 
 /// Reads the headers at the beginning of a body.

@@ -267,11 +267,11 @@ fn walk(walker: &mut Walker, page: &[u8], summary: &mut Summary) -> Result<Optio
     let version = walker.format().version;
     loop {
         match walker.step(page)? {
-            Step::Record(found) => {
-                let Found { lsn, end, header, .. } = found;
+            Step::Record => {
+                let Found { lsn, end, header, .. } = *walker.found();
                 if kind::is_decoded(&header) {
                     let layout = Reason::Layout { rmgr: header.rmgr, info: header.info, version };
-                    let body = walker.body(&found, page);
+                    let body = walker.body(page);
                     let kind = Kind::decode(version, &header, body).ok_or((lsn, layout))?;
                     summary.note(lsn, end, header.xid, kind);
                 }

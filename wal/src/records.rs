@@ -80,9 +80,21 @@ pub struct Records<B> {
     pushed: Lsn,
     /// The beginning of a page that lies in more than one piece.
     page: Vec<u8>,
+    /// Where the page being read begins in the first piece, if that has all of it; to be looked for if `None`.
+    page_at: Option<usize>,
     refused: Option<Refusal>,
     /// The LSN behind the last whole record.
     end: Option<Lsn>,
+}
+
+/// What reading on came to.
+enum Found {
+    /// A record, which the walker has.
+    Record,
+    /// Nothing, until more is pushed.
+    NotYet,
+    /// A refusal.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -114,6 +126,7 @@ impl<B: AsRef<[u8]>> Records<B> {
             pieces: VecDeque::new(),
             pushed: Lsn::INVALID,
             page: Vec::new(),
+            page_at: None,
             refused: None,
             end: None,
         }
@@ -172,51 +185,69 @@ impl<B: AsRef<[u8]>> Records<B> {
     ///
     /// # Errors
     /// What is wrong with the WAL, and where. After it there is only `None`.
+    // Inlined, the record isn't copied, which right after it was written takes longer than finding it.
+    #[inline(always)]
     pub fn next_raw(&mut self) -> Option<Result<RawRecord<'_>, Refusal>> {
-        if self.refused.is_some() {
-            return None;
+        match self.find() {
+            Found::Record => {}
+            Found::NotYet => return None,
+            Found::Refused => return self.refused.clone().map(Err),
         }
-        let found = match self.find() {
-            Ok(found) => found?,
-            Err((timeline, fault)) => {
-                let refusal = self.refusal(timeline, fault);
-                self.refused = Some(refusal.clone());
-                self.pieces.clear();
-                return Some(Err(refusal));
-            }
-        };
-        self.end = Some(found.end);
         let walker = self.walker.as_ref()?;
-        let body = walker.body(&found, current_page(walker, &self.page, &self.pieces));
+        let found = walker.found();
+        self.end = Some(found.end);
+        let body = walker.body(current_page(walker, &self.page, &self.pieces, self.page_at));
         let version = walker.format().version;
         Some(Ok(RawRecord { lsn: found.lsn, end: found.end, header: found.header, version, body }))
     }
 
-    /// Steps through the WAL up to the end of the next record.
-    fn find(&mut self) -> Result<Option<walker::Found>, (TimelineId, Fault)> {
+    /// Steps through the WAL up to the end of the next record. A refusal is told once.
+    #[inline(never)]
+    fn find(&mut self) -> Found {
+        if self.refused.is_some() {
+            return Found::NotYet;
+        }
+        match self.step() {
+            Ok(true) => Found::Record,
+            Ok(false) => Found::NotYet,
+            Err((timeline, fault)) => {
+                self.refused = Some(self.refusal(timeline, fault));
+                self.pieces.clear();
+                Found::Refused
+            }
+        }
+    }
+
+    /// Steps through the WAL up to the end of the next record; `false` where it needs more.
+    fn step(&mut self) -> Result<bool, (TimelineId, Fault)> {
         loop {
             let Some(walker) = &mut self.walker else {
                 if !self.begin()? {
-                    return Ok(None);
+                    return Ok(false);
                 }
                 continue;
             };
-            let page = current_page(walker, &self.page, &self.pieces);
+            if self.page_at.is_none() && self.page.is_empty() {
+                self.page_at = whole_page(walker, &self.pieces);
+            }
+            let page = current_page(walker, &self.page, &self.pieces, self.page_at);
             match walker.step(page).map_err(|fault| (walker.named(), fault))? {
-                Step::Record(found) => return Ok(Some(found)),
+                Step::Record => return Ok(true),
                 Step::PageDone => {
                     walker.next_page();
+                    self.page_at = None;
                     self.page.clear();
                     self.forget_read();
                 }
                 Step::SegmentDone => {
                     walker.next_segment();
+                    self.page_at = None;
                     self.page.clear();
                     self.forget_read();
                 }
                 Step::NeedsMore => {
                     if !self.gather() {
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
             }
@@ -272,17 +303,23 @@ impl<B: AsRef<[u8]>> Records<B> {
     }
 }
 
-/// The page being read, as far as it is there: gathered, or straight in the first piece if that has all of it.
+/// Where the page being read begins in the first piece, if that has all of it.
+fn whole_page<B: AsRef<[u8]>>(walker: &Walker, pieces: &VecDeque<Piece<B>>) -> Option<usize> {
+    let piece = pieces.front()?;
+    let at = usize::try_from(walker.page().bytes_since(piece.start)).ok()?;
+    piece.bytes.as_ref().get(at..)?.get(..walker.format().page_size).map(|_| at)
+}
+
+/// The page being read, as far as it is there: gathered, or straight in the first piece, from `page_at` on.
+#[inline]
 fn current_page<'a, B: AsRef<[u8]>>(
     walker: &Walker,
     gathered: &'a [u8],
     pieces: &'a VecDeque<Piece<B>>,
+    page_at: Option<usize>,
 ) -> &'a [u8] {
-    if !gathered.is_empty() {
-        return gathered;
-    }
-    let whole = pieces.front().and_then(|piece| piece.from(walker.page()).get(..walker.format().page_size));
-    whole.unwrap_or_default()
+    let (Some(at), Some(piece)) = (page_at, pieces.front()) else { return gathered };
+    piece.bytes.as_ref().get(at..at + walker.format().page_size).unwrap_or_default()
 }
 
 impl<B: AsRef<[u8]>> Iterator for Records<B> {

@@ -75,7 +75,9 @@ enum Body {
 /// What [`Walker::step`] came to.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Record(Found),
+    /// A record is whole: [`Walker::found`]. It isn't handed out here, since copying it right after it was written takes longer
+    /// than finding it.
+    Record,
     /// The page is done: go on with the next one.
     PageDone,
     /// Nothing more until the page has more bytes.
@@ -136,6 +138,8 @@ pub(crate) struct Walker {
     overwrites: Option<Option<Lsn>>,
     /// A switch record has been found.
     switched: bool,
+    /// The last record found whole.
+    found: Found,
 }
 
 impl Walker {
@@ -156,6 +160,12 @@ impl Walker {
             body: Vec::new(),
             overwrites: None,
             switched: false,
+            found: Found {
+                lsn: Lsn::INVALID,
+                end: Lsn::INVALID,
+                header: RecordHeader::parse(&[0; RECORD_HEADER_LENGTH]),
+                body: Body::Kept,
+            },
         }
     }
 
@@ -324,6 +334,7 @@ impl Walker {
     }
 
     /// A new record begins here.
+    #[inline(always)]
     fn start(&mut self, page: &[u8]) -> Result<Step, Fault> {
         let lsn = self.position();
         let room = self.format.page_size - self.at;
@@ -335,13 +346,14 @@ impl Walker {
             return Err((lsn, Reason::RecordLength(length)));
         }
         if let Some(bytes) = rest.first_chunk::<RECORD_HEADER_LENGTH>() {
-            let header = RecordHeader::parse(bytes);
-            self.check_record_header(lsn, &header).map_err(|reason| (lsn, reason))?;
+            // Read in place: a copy would wait for what has just been written.
+            self.found.header = RecordHeader::parse(bytes);
+            self.check_record_header(lsn, &self.found.header).map_err(|reason| (lsn, reason))?;
             if let Some(body) = rest.get(RECORD_HEADER_LENGTH..length as usize) {
                 let computed = record_crc(crc32c::crc32c(body), bytes);
                 let body = self.at + RECORD_HEADER_LENGTH..self.at + length as usize;
                 let next = self.at + (length as usize).next_multiple_of(ALIGNMENT);
-                return self.finish(page, lsn, header, computed, Body::InPage(body), next);
+                return self.finish(page, lsn, computed, Body::InPage(body), next);
             }
         }
         if rest.len() < room {
@@ -387,31 +399,40 @@ impl Walker {
                     self.running = Running::Record(partial);
                     return Ok(Step::PageDone);
                 }
-                let header = RecordHeader::parse(&partial.header);
+                self.found.header = RecordHeader::parse(&partial.header);
                 let computed = record_crc(partial.crc, &partial.header);
-                self.finish(page, lsn, header, computed, Body::Kept, next)
+                self.finish(page, lsn, computed, Body::Kept, next)
             }
         }
     }
 
+    /// The record that [`Walker::step`] has just found.
+    #[inline]
+    pub(crate) fn found(&self) -> &Found {
+        &self.found
+    }
+
     /// The body of the record that [`Walker::step`] has just found in `page`; empty if it wasn't kept.
-    pub(crate) fn body<'a>(&'a self, found: &Found, page: &'a [u8]) -> &'a [u8] {
-        match &found.body {
+    #[inline]
+    pub(crate) fn body<'a>(&'a self, page: &'a [u8]) -> &'a [u8] {
+        match &self.found.body {
             Body::InPage(range) => page.get(range.clone()).unwrap_or_default(),
             Body::Kept => &self.body,
         }
     }
 
-    /// A record is whole: its bytes give the checksum `computed`, and what follows it begins at `next` in the page.
+    /// The record whose header was read last is whole: its bytes give the checksum `computed`, and what follows it begins
+    /// at `next` in the page.
+    #[inline(always)]
     fn finish(
         &mut self,
         page: &[u8],
         lsn: Lsn,
-        header: RecordHeader,
         computed: u32,
         body: Body,
         next: usize,
     ) -> Result<Step, Fault> {
+        let header = &self.found.header;
         if computed != header.crc {
             return Err((lsn, Reason::Crc { found: header.crc, computed }));
         }
@@ -419,15 +440,16 @@ impl Walker {
         let is_switch = is_xlog && header.info == xlog::SWITCH;
         let behind = self.page + next as u64;
         let end = if is_switch { behind.next_multiple_of(self.size.bytes()) } else { behind };
-        let found = Found { lsn, end, header, body };
-        if self.overwrites.is_some() || (is_xlog && header.info == xlog::OVERWRITE_CONTRECORD) {
-            self.check_overwrite(&header, self.body(&found, page)).map_err(|reason| (lsn, reason))?;
+        let is_overwrite = is_xlog && header.info == xlog::OVERWRITE_CONTRECORD;
+        (self.found.lsn, self.found.end, self.found.body) = (lsn, end, body);
+        if self.overwrites.is_some() || is_overwrite {
+            self.check_overwrite(&self.found.header, self.body(page)).map_err(|reason| (lsn, reason))?;
             self.overwrites = None;
         }
         self.at = next;
         self.last = Some(lsn);
         self.switched = is_switch;
-        Ok(Step::Record(found))
+        Ok(Step::Record)
     }
 
     /// Adds a piece to a record that runs across pages.
@@ -464,6 +486,7 @@ impl Walker {
     }
 
     /// What `ValidXLogRecordHeader` checks.
+    #[inline(always)]
     fn check_record_header(&self, lsn: Lsn, header: &RecordHeader) -> Result<(), Reason> {
         if (header.length as usize) < RECORD_HEADER_LENGTH || header.length > MAX_RECORD_LENGTH {
             return Err(Reason::RecordLength(header.length));

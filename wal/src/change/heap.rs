@@ -1,7 +1,7 @@
 //! Rows: what the records of heaps say (`heapam_xlog.h`, PostgreSQL 14–18).
 
 use super::Change;
-use crate::body::RecordBody;
+use crate::body::{RelationFile, first_relation, only_block};
 use crate::bytes::Fields;
 use crate::kind::Kind;
 use crate::records::RawRecord;
@@ -35,34 +35,48 @@ const INSERT_FLAGS: usize = 2;
 /// Where the flags stand in `xl_heap_delete`, behind transaction, offset number and more flags.
 const DELETE_FLAGS: usize = 7;
 
-/// What a record of [`crate::rmgr::HEAP`] does.
+/// What a record of [`crate::rmgr::HEAP`] does. Of updates only the block is looked at.
+#[inline]
 pub(super) fn changes(record: &RawRecord<'_>, mut each: impl FnMut(Change)) -> Option<()> {
-    let opcode = record.header.info & opcode::MASK;
-    let (mut inserted, mut updated, mut deleted) = (0, 0, 0);
-    let count = match opcode {
-        opcode::INSERT | opcode::CONFIRM => &mut inserted,
-        opcode::UPDATE | opcode::HOT_UPDATE => &mut updated,
-        opcode::DELETE => &mut deleted,
+    let rows = |relation, inserted, updated, deleted| Change::Rows { relation, inserted, updated, deleted };
+    match record.header.info & opcode::MASK {
+        opcode::UPDATE | opcode::HOT_UPDATE => {
+            each(rows(first_relation(record.version, record.body)?, 0, 1, 0))
+        }
+        opcode::CONFIRM => each(rows(first_relation(record.version, record.body)?, 1, 0, 0)),
+        opcode::INSERT => {
+            let (relation, flags) = relation_and_flags(record, INSERT_FLAGS)?;
+            if flags & INSERT_IS_SPECULATIVE == 0 {
+                each(rows(relation, 1, 0, 0));
+            }
+        }
+        opcode::DELETE => {
+            let (relation, flags) = relation_and_flags(record, DELETE_FLAGS)?;
+            if flags & DELETE_IS_SUPER == 0 {
+                each(rows(relation, 0, 0, 1));
+            }
+        }
         opcode::TRUNCATE => {
             if let Kind::Truncate { database, relations } = record.kind()? {
                 each(Change::Truncated { database, relations });
             }
-            return Some(());
         }
-        _ => return Some(()),
-    };
-    *count = 1;
-    let parts = record.parts()?;
-    let counts = match opcode {
-        opcode::INSERT => parts.main().get(INSERT_FLAGS)? & INSERT_IS_SPECULATIVE == 0,
-        opcode::DELETE => parts.main().get(DELETE_FLAGS)? & DELETE_IS_SUPER == 0,
-        _ => true,
-    };
-    let relation = heap(&parts)?;
-    if counts {
-        each(Change::Rows { relation, inserted, updated, deleted });
+        _ => {}
     }
     Some(())
+}
+
+/// The relation, and the byte of flags at this place in the main data.
+#[inline]
+fn relation_and_flags(record: &RawRecord<'_>, at: usize) -> Option<(RelationFile, u8)> {
+    let (relation, main) = match only_block(record.version, record.body) {
+        Some(found) => found,
+        None => {
+            let parts = record.parts()?;
+            (parts.relation_of_first(HEAP_BLOCK)?, parts.main())
+        }
+    };
+    Some((relation, *main.get(at)?))
 }
 
 /// What a record of [`crate::rmgr::HEAP2`] does.
@@ -75,10 +89,7 @@ pub(super) fn more_changes(record: &RawRecord<'_>, mut each: impl FnMut(Change))
     // One byte of flags and one of padding.
     let _flags = main.u16()?;
     let inserted = u32::from(main.u16()?);
-    each(Change::Rows { relation: heap(&parts)?, inserted, updated: 0, deleted: 0 });
+    let relation = parts.relation_of_first(HEAP_BLOCK)?;
+    each(Change::Rows { relation, inserted, updated: 0, deleted: 0 });
     Some(())
-}
-
-fn heap(parts: &RecordBody<'_>) -> Option<crate::RelationFile> {
-    parts.blocks().next().filter(|block| block.id == HEAP_BLOCK).map(|block| block.relation)
 }
