@@ -21,7 +21,7 @@ pub enum Error {
     /// The server found damaged pages while it sent them, so the backup would hold the damage too.
     #[error(
         "{source}; {pages}no backup was made; hint: restore the damaged relation from an older backup, or rebuild it \
-         (REINDEX for an index); to save what is left as it is, back up without verifying checksums"
+         (REINDEX for an index); to save what is left as it is: highwater backup --no-verify-checksums"
     )]
     DamagedPages {
         /// What the server warned of, as far as it did.

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use highwater_repository::{ClusterName, Label};
 use highwater_wal::{Lsn, SystemId, TimelineId};
 
+use crate::commands::verify::VerifyArgs;
+
 /// Keeps every commit of a PostgreSQL cluster in a folder or an object store, and brings the cluster back to any moment.
 #[derive(Debug, Parser)]
 #[command(
@@ -71,6 +73,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Bring the cluster back to a moment
     Restore(RestoreArgs),
+    /// Prove what is in the repository; exit status 0 only when all is well
+    Verify(VerifyArgs),
     /// One screen: reachable until when, last backup, alarms
     Status,
     /// Let a restored clone that is to live on archive, or a cluster after pg_upgrade
@@ -92,6 +96,9 @@ impl Command {
         match self {
             Command::Restore(_) => {
                 "go on with the same command and --resume, or empty the folder, and those of its tablespaces, and restore anew"
+            }
+            Command::Verify(args) if args.deep => {
+                "run it again; with --resume it goes on with what it had noted, after five minutes for the first time"
             }
             _ => "run it again",
         }
@@ -165,6 +172,9 @@ pub struct BackupArgs {
     /// Store everything anew instead of taking over what the newest backup holds already
     #[arg(long)]
     pub full: bool,
+    /// Take damaged pages as they are: the server does not verify its pages' checksums
+    #[arg(long)]
+    pub no_verify_checksums: bool,
     /// How long to wait at the end until the WAL that the backup needs is in the repository
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub wal_timeout: std::time::Duration,

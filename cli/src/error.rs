@@ -31,6 +31,9 @@ pub enum Error {
     /// The restore.
     #[error(transparent)]
     Restore(#[from] highwater_restore::Error),
+    /// The verification could not be carried through.
+    #[error(transparent)]
+    Verify(#[from] highwater_verify::Error),
     /// A file or the terminal.
     #[error("{what}: {source}; hint: see whether the path exists and may be used by this user")]
     Io {
@@ -66,7 +69,13 @@ impl Error {
             Error::Server(error) => of_server(error),
             Error::Backup(highwater_basebackup::Error::Repository(error)) => of_repository(error),
             Error::Restore(error) => of_restore(error),
-            Error::Backup(_) | Error::Io { .. } | Error::Interrupted { .. } => Exit::Failed,
+            Error::Verify(highwater_verify::Error::Repository(error)) => of_repository(error),
+            Error::Verify(
+                highwater_verify::Error::NoIdentity { .. } | highwater_verify::Error::Options { .. },
+            ) => Exit::Usage,
+            Error::Verify(_) | Error::Backup(_) | Error::Io { .. } | Error::Interrupted { .. } => {
+                Exit::Failed
+            }
         }
     }
 }

@@ -69,7 +69,8 @@ impl Event {
         self
     }
 
-    fn key(&self) -> Key {
+    /// The name of its object, which tells its time and its id.
+    pub fn name(&self) -> Key {
         // 2026-01-31T23:59:59.123456Z without what separates: shorter, and the same order.
         let time: String =
             self.time.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
@@ -80,7 +81,7 @@ impl Event {
 impl Repository {
     /// Notes an event.
     pub async fn note(&self, event: &Event) -> Result<()> {
-        self.put_own(&event.key(), &self.small_object(event)?).await
+        self.put_own(&event.name(), &self.small_object(event)?).await
     }
 
     /// The names of the events from `after` on, oldest first, a page at a time; and where the next page begins.

@@ -18,6 +18,7 @@
 //! | `relation_names` | which table a number in the WAL means |
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
+//! | `proof` | reading that leaves nothing unproven: each byte of an object, not only those that are needed |
 //! | `events` | the audit trail |
 //! | [`marker`] | the file that keeps a clone from archiving (R5) |
 //! | `envelope`, `codec`, `crypt`, `digest` | small objects; compression; encryption; BLAKE3 |
@@ -64,6 +65,7 @@ pub mod manifest;
 pub mod marker;
 mod names;
 pub mod pack;
+mod proof;
 mod relation_names;
 mod repository;
 mod tail;
@@ -87,6 +89,7 @@ pub use pack::{
     CompressedExtent, ExtentCompressor, ExtentReader, ExtentRef, FetchedExtents, PackLimits, PackPage,
     PackTotals, PackWriter, StoredPack,
 };
+pub use proof::WholePack;
 pub use relation_names::{
     DatabaseNames, MAX_RELATIONS, NamesHead, NamesId, NamesItem, NamesReader, NamesTaken, NamesWriter,
     RelationName,

@@ -24,7 +24,7 @@ pub(crate) const MAX_PAGES: usize = 100_000;
 /// No object is longer that is compared as a whole.
 const MAX_OWN_BYTES: u64 = 1 << 30;
 /// A wrapped identity is never longer.
-const MAX_WRAPPED_BYTES: u64 = 64 << 10;
+pub(crate) const MAX_WRAPPED_BYTES: u64 = 64 << 10;
 /// As many wrapped identities are tried with the passphrase, each of which takes about a second.
 const MAX_WRAPPED_IDENTITIES: usize = 16;
 

@@ -411,7 +411,7 @@ fn check_kind(file: WalFile, length: u64, summary: Option<&Summary>) -> Result<(
 }
 
 /// The longest that the object of such a file can be: content that does not compress grows by less than a hundredth.
-fn max_object_bytes(file: WalFile) -> u64 {
+pub(crate) fn max_object_bytes(file: WalFile) -> u64 {
     let content = match file {
         WalFile::Segment(_) | WalFile::Partial(_) => MAX_SEGMENT_BYTES,
         WalFile::History(_) | WalFile::BackupLabel { .. } => MAX_SMALL_FILE_BYTES,

@@ -39,6 +39,7 @@ fn options(context: &Context, args: &BackupArgs) -> Result<Options, Error> {
     };
     options.max_rate_kb = args.max_rate.map(rate_kb).transpose()?;
     options.full = args.full;
+    options.verify_checksums = !args.no_verify_checksums;
     options.archive_check = cluster.archive_check;
     options.archive_timeout = args.wal_timeout;
     Ok(options)

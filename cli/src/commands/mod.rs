@@ -9,6 +9,7 @@ mod list;
 mod plan;
 mod restore;
 mod status;
+pub mod verify;
 mod window;
 
 use clap::CommandFactory;
@@ -37,6 +38,7 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::Index => index::run(&context).await,
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
+        Command::Verify(args) => verify::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Adopt(args) => adopt::run(&context, args).await,
         // Done above.

@@ -3,6 +3,8 @@
 use highwater_basebackup::advice::{self, Archiver, ServerSettings, Severity};
 use highwater_catalog::{Branch, Catalog, Inventory, Window};
 use highwater_replication::{Client, Mode};
+use highwater_repository::Event;
+use highwater_verify::Record;
 use highwater_wal::{TimelineId, Timestamp, WalFile};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -14,6 +16,9 @@ use crate::output;
 /// A backup older than this is worth a word.
 const OLD_BACKUP: time::Duration = time::Duration::days(8);
 
+/// A cluster whose last verification is longer ago is worth an alarm: what is kept is read by nobody else until it is needed.
+const OLD_VERIFICATION: time::Duration = time::Duration::days(35);
+
 #[derive(Serialize)]
 struct Status<'a> {
     cluster: &'a str,
@@ -23,10 +28,93 @@ struct Status<'a> {
     window: Option<&'a Window>,
     last_backup: Option<&'a str>,
     unfinished: Vec<&'a str>,
+    verified: Option<Verified>,
     archiver: Option<&'a Archiver>,
     alarms: Vec<String>,
     /// What is worth knowing and no reason to act.
     notes: Vec<String>,
+}
+
+/// What the last verification has done.
+#[derive(Serialize)]
+struct Verified {
+    time: Timestamp,
+    deep: bool,
+    /// What was looked at: `everything`, `new`, `sample`, `part`.
+    scope: String,
+    /// How much of packs and segments was read, in percent, where it was a sample.
+    sample: Option<f64>,
+    damage: u64,
+    damaged: Vec<String>,
+    /// When it was cut short; it may still run.
+    is_unfinished: bool,
+    /// When all that is kept was last read; what is newer was read since.
+    all_read: Option<Timestamp>,
+}
+
+impl Verified {
+    fn of((event, record): (Event, Record)) -> Verified {
+        Verified {
+            time: event.time,
+            deep: record.deep,
+            scope: record.scope,
+            sample: record.sample,
+            damage: record.damage,
+            damaged: record.damaged,
+            is_unfinished: event.outcome == highwater_repository::Outcome::Begun,
+            all_read: record
+                .read
+                .filter(|_| event.outcome != highwater_repository::Outcome::Begun)
+                .and_then(|read| read.since),
+        }
+    }
+
+    fn text(&self, now: Timestamp) -> String {
+        let how = if self.deep { "read whole" } else { "looked for, not read" };
+        let what = match (self.scope.as_str(), self.sample) {
+            (_, Some(percent)) => format!("a sample of {percent} %"),
+            ("new", _) => "what was new".to_owned(),
+            ("part", _) => "a part".to_owned(),
+            _ => "everything".to_owned(),
+        };
+        let found = match (self.is_unfinished, self.damage) {
+            (true, _) => "not at its end".to_owned(),
+            (_, 0) => "nothing damaged".to_owned(),
+            (_, damage) => format!("{} FOUND", output::count(damage, "DAMAGE")),
+        };
+        let all = match self.all_read {
+            Some(time) => format!("; all was last read {} ago", age(time, now)),
+            None => "; not all was ever read (highwater verify --deep)".to_owned(),
+        };
+        format!("{} ({} ago): {what}, {how}, {found}{all}", output::local(self.time), age(self.time, now))
+    }
+}
+
+/// What there is to say of verifications that somebody should look at.
+fn alarm_of_verification(
+    verified: Option<&Verified>,
+    inventory: &Inventory,
+    now: Timestamp,
+) -> Option<String> {
+    match verified {
+        Some(verified) if verified.damage > 0 => Some(format!(
+            "the last verification found {}: {}; run highwater verify",
+            output::count(verified.damage, "damage"),
+            verified.damaged.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
+        )),
+        Some(verified) if older(verified.time, now, OLD_VERIFICATION) => Some(format!(
+            "the last verification was {} ago; run highwater verify --deep",
+            age(verified.time, now)
+        )),
+        None if inventory
+            .backups
+            .first()
+            .is_some_and(|backup| older(backup.stop_time, now, OLD_VERIFICATION)) =>
+        {
+            Some("nothing was ever verified; run highwater verify --deep".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// What a server says of itself.
@@ -43,7 +131,12 @@ pub async fn run(context: &Context) -> Result<(), Error> {
     let branches = catalog.windows().await?;
     let now = Timestamp::from_datetime(OffsetDateTime::now_utc());
     let inventory = catalog.inventory();
+    let cluster = catalog.cluster();
+    let verified =
+        highwater_verify::last_record(cluster.repository(), cluster.system_id()).await?.map(Verified::of);
     let window = newest_window(&branches);
+    let mut alarms = alarms(&catalog, &branches, server.as_ref(), now);
+    alarms.extend(alarm_of_verification(verified.as_ref(), inventory, now));
     let status = Status {
         cluster: &inventory.cluster,
         system_id: inventory.system_id.to_string(),
@@ -55,7 +148,8 @@ pub async fn run(context: &Context) -> Result<(), Error> {
             .as_ref()
             .and_then(|server| server.as_ref().ok())
             .map(|server| &server.settings.archiver),
-        alarms: alarms(&catalog, &branches, server.as_ref(), now),
+        verified,
+        alarms,
         notes: notes(&catalog, &branches),
     };
     if context.common.json { output::json(&status) } else { output::print(&text(&status, inventory, now)) }
@@ -213,6 +307,8 @@ fn text(status: &Status<'_>, inventory: &Inventory, now: Timestamp) -> String {
     if let Some(backup) = inventory.backups.last() {
         lines.push(("Last backup", format!("{} ({} ago)", backup.label, age(backup.stop_time, now))));
     }
+    let verified = status.verified.as_ref().map(|verified| verified.text(now));
+    lines.push(("Last verified", verified.unwrap_or_else(|| "never (highwater verify)".to_owned())));
     for label in &status.unfinished {
         lines.push(("Unfinished", (*label).to_owned()));
     }

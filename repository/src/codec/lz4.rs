@@ -203,6 +203,14 @@ impl<C: Content + ?Sized> Reader<'_, C> {
 impl Frame {
     /// Takes apart a frame whose content is at most `limit` bytes long and behind which nothing follows.
     fn parse(frame: &(impl Content + ?Sized), limit: u64) -> Result<Frame, Fault> {
+        match Frame::parse_first(frame, limit)? {
+            (parsed, length) if length == frame.length() => Ok(parsed),
+            _ => Err(Fault::damaged("the LZ4 frame does not end where its content does")),
+        }
+    }
+
+    /// The same of a frame behind which something may follow, with the frame's length.
+    fn parse_first(frame: &(impl Content + ?Sized), limit: u64) -> Result<(Frame, u64), Fault> {
         let mut reader = Reader { frame, at: 0 };
         let header: [u8; HEADER_BYTES] = reader.take()?;
         let flags = header[4];
@@ -238,10 +246,19 @@ impl Frame {
             0 => None,
             _ => Some(u32::from_le_bytes(reader.take()?)),
         };
-        if end != 0 || reader.at != frame.length() {
+        if end != 0 {
             return Err(Fault::damaged("the LZ4 frame does not end where its content does"));
         }
-        Ok(Frame { block_bytes, length, blocks, checksum })
+        Ok((Frame { block_bytes, length, blocks, checksum }, reader.at))
+    }
+
+    /// Whether `plain` has the checksum that stands behind the blocks.
+    fn prove(&self, plain: &[u8]) -> Result<(), Fault> {
+        match self.checksum {
+            Some(checksum) if checksum == XxHash32::oneshot(0, plain) => Ok(()),
+            Some(_) => Err(Fault::damaged("the LZ4 frame's content has a wrong checksum")),
+            None => Err(Fault::damaged("the LZ4 frame has no content checksum")),
+        }
     }
 
     /// How long the plain bytes of block `index` are.
@@ -346,14 +363,23 @@ pub(super) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault>
     for (block, plain) in parts.blocks.iter().zip(plain.chunks_mut(parts.block_bytes)) {
         block.decode(frame, &mut Vec::new(), plain)?;
     }
-    match parts.checksum {
-        Some(checksum) if checksum == XxHash32::oneshot(0, &plain) => Ok(plain),
-        Some(_) => Err(Fault::damaged("the LZ4 frame's content has a wrong checksum")),
-        None => Err(Fault::damaged("the LZ4 frame has no content checksum")),
-    }
+    parts.prove(&plain).map(|()| plain)
+}
+
+/// The length of the frame that `bytes` begins with, by what its headers say.
+pub(super) fn first_frame_bytes(bytes: &[u8], limit: usize) -> Result<usize, Fault> {
+    Frame::parse_first(bytes, limit as u64).map(|(_, length)| length as usize)
 }
 
 pub(super) fn decode_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault> {
+    fill(frame, plain).map(|_| ())
+}
+
+pub(super) fn prove_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault> {
+    fill(frame, plain)?.prove(plain)
+}
+
+fn fill(frame: &[u8], plain: &mut [u8]) -> Result<Frame, Fault> {
     let parts = Frame::parse(frame, plain.len() as u64)?;
     if parts.length != plain.len() as u64 {
         return Err(Fault::Damaged(format!("an extent holds {} bytes, not {}", parts.length, plain.len())));
@@ -362,7 +388,8 @@ pub(super) fn decode_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault>
         .blocks
         .iter()
         .zip(plain.chunks_mut(parts.block_bytes))
-        .try_for_each(|(block, plain)| block.decode(frame, &mut Vec::new(), plain))
+        .try_for_each(|(block, plain)| block.decode(frame, &mut Vec::new(), plain))?;
+    Ok(parts)
 }
 
 /// Compresses short content without starting threads.

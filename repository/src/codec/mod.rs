@@ -81,6 +81,14 @@ impl Fault {
         Fault::Damaged(reason.into())
     }
 
+    /// What is wrong, in words.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Fault::Damaged(reason) => reason,
+            Fault::Sink(error) | Fault::Read(error) => error.to_string(),
+        }
+    }
+
     /// The error for the object `key`.
     pub(crate) fn of(self, key: impl ToString) -> crate::Error {
         match self {
@@ -144,6 +152,26 @@ pub(crate) fn decode_in_place(
         LZ4_MAGIC => lz4::decode(frame, length, threads, sink).map(Some),
         _ => Ok(None),
     }
+}
+
+/// [`decode_extent`] that compares the frame's own checksum as well, which must be there.
+pub(crate) fn prove_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault> {
+    match magic(frame)? {
+        LZ4_MAGIC => lz4::prove_extent(frame, plain),
+        ZSTD_MAGIC => zstandard::prove_extent(frame, plain),
+        other => Err(unknown(other)),
+    }
+}
+
+/// How long the frame is that `bytes` begins with. Its checksum is compared; its content has at most `limit` bytes.
+pub(crate) fn prove_first_frame(bytes: &[u8], limit: usize) -> Result<usize, Fault> {
+    let length = match magic(bytes)? {
+        LZ4_MAGIC => lz4::first_frame_bytes(bytes, limit)?,
+        ZSTD_MAGIC => zstandard::first_frame_bytes(bytes)?,
+        other => return Err(unknown(other)),
+    };
+    let frame = bytes.get(..length).ok_or_else(|| Fault::damaged("it ends within a frame"))?;
+    decode_small(frame, limit).map(|_| length)
 }
 
 fn magic(frame: &[u8]) -> Result<u32, Fault> {

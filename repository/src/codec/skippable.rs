@@ -26,8 +26,10 @@ impl SkippableHeader {
         };
         let [m0, m1, m2, m3, l0, l1, l2, l3] = *header;
         let magic = u32::from_le_bytes([m0, m1, m2, m3]);
-        if magic & 0xFFFF_FFF0 != MAGIC {
-            return Err(Fault::damaged(format!("0x{magic:08X} does not begin a skippable frame")));
+        if magic != MAGIC {
+            return Err(Fault::damaged(format!(
+                "0x{magic:08X} does not begin a skippable frame as Highwater writes it"
+            )));
         }
         let content_bytes = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         if content_bytes > limit {

@@ -16,6 +16,8 @@ use crate::digest::BlockDigests;
 const MAX_WINDOW_LOG: u32 = 24;
 /// The bit of the frame header's descriptor (its fifth byte) that says that a checksum follows the content.
 const FLAG_CHECKSUM: u8 = 0b0000_0100;
+/// The unused and the reserved bit of the same byte.
+const FLAGS_WITHOUT_MEANING: u8 = 0b0001_1000;
 /// How many decompressed blocks wait for being digested and written.
 const BLOCKS_IN_FLIGHT: usize = 2;
 
@@ -139,10 +141,31 @@ fn decode_beside(
     })
 }
 
-pub(super) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
-    if frame.get(4).is_none_or(|descriptor| descriptor & FLAG_CHECKSUM == 0) {
-        return Err(Fault::damaged("the Zstandard frame has no content checksum"));
+/// Whether the frame's header says that a checksum follows the content, and has no bit set that means nothing.
+fn has_checksum(frame: &[u8]) -> Result<(), Fault> {
+    match frame.get(4) {
+        Some(descriptor) if descriptor & FLAGS_WITHOUT_MEANING != 0 => {
+            Err(Fault::damaged("the Zstandard frame's header has bits set that mean nothing"))
+        }
+        Some(descriptor) if descriptor & FLAG_CHECKSUM != 0 => Ok(()),
+        _ => Err(Fault::damaged("the Zstandard frame has no content checksum")),
     }
+}
+
+pub(super) fn prove_extent(frame: &[u8], plain: &mut [u8]) -> Result<(), Fault> {
+    has_checksum(frame)?;
+    decode_extent(frame, plain)
+}
+
+/// The length of the frame that `bytes` begins with, by what its headers say.
+pub(super) fn first_frame_bytes(bytes: &[u8]) -> Result<usize, Fault> {
+    zstd::zstd_safe::find_frame_compressed_size(bytes).map_err(|code| {
+        Fault::Damaged(format!("the Zstandard frame is damaged: {}", zstd::zstd_safe::get_error_name(code)))
+    })
+}
+
+pub(super) fn decode_small(frame: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
+    has_checksum(frame)?;
     let mut decoder = open(frame).map_err(damaged)?;
     let mut plain = Vec::new();
     decoder.by_ref().take(limit as u64 + 1).read_to_end(&mut plain).map_err(damaged)?;

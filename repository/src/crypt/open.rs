@@ -58,6 +58,16 @@ impl Identities {
             .map(Identities)
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The public keys that belong to them.
+    pub(crate) fn recipients(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|identity| identity.to_public().to_string())
+    }
+
     fn decrypt<R: BufRead>(&self, input: R) -> Result<age::stream::StreamReader<R>, Unopened> {
         let identities = self.0.iter().map(|identity| identity as &dyn Identity);
         Decryptor::new_buffered(input).and_then(|file| file.decrypt(identities)).map_err(

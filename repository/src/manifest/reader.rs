@@ -32,6 +32,8 @@ pub struct ManifestReader {
     pending: Vec<Run>,
     /// The file that is being read and how many of its bytes are still to come.
     file: Option<(String, u64)>,
+    /// Whether the first lines may belong to a file whose beginning was left out.
+    begins_within: bool,
 }
 
 impl std::fmt::Debug for ManifestReader {
@@ -64,7 +66,17 @@ impl ManifestReader {
             line: Vec::new(),
             pending: Vec::new(),
             file: None,
+            begins_within: false,
         })
+    }
+
+    /// Leaves out the numbered parts, before anything was read: only the lines in `manifest` itself are handed out. What they
+    /// begin with may be runs of a file that began before; those are passed over.
+    #[must_use]
+    pub fn only_last_lines(mut self) -> ManifestReader {
+        self.next_part = self.head.parts.len();
+        self.begins_within = self.next_part > 0;
+        self
     }
 
     /// The facts of the backup.
@@ -104,6 +116,9 @@ impl ManifestReader {
 
     fn count(&mut self, runs: &[Run]) -> Result<()> {
         let Some((path, left)) = &mut self.file else {
+            if self.begins_within {
+                return Ok(());
+            }
             return Err(self.damaged("bytes of no file"));
         };
         for run in runs {
