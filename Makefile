@@ -12,7 +12,7 @@ help:
 	@echo "make demo    build, lose a table, and bring it back to the second before (about two minutes after the build)"
 	@echo "make test    install what the tests need, check format, lints and documentation, run every test"
 	@echo "make build   the three binaries, optimised, in target/release"
-	@echo "make bench   figures beside pgBackRest, pg_basebackup, lz4 and cp on this machine"
+	@echo "make bench   figures beside pgBackRest, pg_basebackup, lz4 and cp on this machine, and of a million segments"
 	@echo "make fuzz    every fuzz target for a minute"
 
 build:
@@ -49,7 +49,9 @@ tests: setup
 bench:
 	scripts/setup bench
 	$(CARGO) build --locked --release --bins
+	$(CARGO) build --locked --release --workspace --example large_archive
 	bench/run
+	bench/archive
 
 fuzz:
 	scripts/fuzz

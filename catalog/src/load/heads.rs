@@ -154,6 +154,13 @@ impl Heads {
                 let note = format!("{key} is damaged ({reason}) and is passed over: it can be removed");
                 self.distrust(name, note);
             }
+            // Damage in the header of an encrypted object looks like another key's. Where it is one, the segments' heads say so.
+            Error::Locked { key, .. } => {
+                let note = format!(
+                    "{key} cannot be decrypted and is passed over: if the segments can, it can be removed"
+                );
+                self.distrust(name, note);
+            }
             error if error.is_not_found() => {
                 let (timeline, log) = name;
                 let key = self.cluster.section().index(timeline, log);

@@ -3,12 +3,16 @@
 //! A folder sorts as its name with a `/` behind it, since that is how its keys go on: `a-b` comes before `a/x`,
 //! and that before `a0`. So the tree is walked folder by folder with the names sorted that way, passing by what
 //! lies wholly before the page's beginning, and stopping when the page is full.
+//!
+//! The names of a large folder are remembered for the next page, see `names`.
 
 use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::names::{Call, Identity, Names};
 use super::{Root, failure};
 use crate::error::Result;
 use crate::key::Key;
@@ -19,13 +23,19 @@ const NOT_OURS: &str = "lost+found";
 
 impl Root {
     pub(super) fn list(&self, prefix: &str, after: Option<&str>, folders: bool) -> Result<Listing> {
-        let mut walk =
-            Walk { root: self, prefix, after: after.unwrap_or(""), folders, page: Listing::default() };
+        let after = after.unwrap_or("");
+        let call = Call { prefix: prefix.to_owned(), after: after.to_owned(), folders };
+        let goes_on = self.remembered.goes_on(&call);
+        let mut walk = Walk { root: self, prefix, after, folders, goes_on, page: Listing::default() };
         let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
         if folder.is_empty() || folder.trim_end_matches('/').parse::<Key>().is_ok() {
             walk.folder(folder)?;
         }
-        Ok(walk.page)
+        let page = walk.page;
+        if let Some(next) = &page.next {
+            self.remembered.expect(Call { after: next.clone(), ..call });
+        }
+        Ok(page)
     }
 
     /// Visits the names in `folder` ("" or ending in '/') that can be parts of a key, in the folder's own order, those
@@ -58,16 +68,23 @@ impl Root {
         Ok(())
     }
 
-    /// The wanted names in `folder`, sorted.
-    fn names(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+    /// The names in `folder`, sorted; those that this process has read before, where they still hold. `goes_on` says whether a listing
+    /// that has begun earlier goes on.
+    fn names(&self, folder: &str, goes_on: bool) -> Result<Arc<Names>> {
+        let path = self.path.join(folder);
+        let before = Identity::of(&path);
+        if let Some(known) = self.remembered.get(folder, before.as_ref(), goes_on) {
+            return Ok(known);
+        }
+        let mut names = Names::default();
         self.visit(folder, |name| {
-            if wanted(&name) {
-                names.push(name);
-            }
+            names.push(&name);
             ControlFlow::Continue(())
         })?;
-        names.sort_unstable();
+        names.sort();
+        let names = Arc::new(names);
+        let after = Identity::of(&path);
+        self.remembered.keep(folder, &names, before.filter(|before| after.as_ref() == Some(before)));
         Ok(names)
     }
 
@@ -118,6 +135,8 @@ struct Walk<'a> {
     prefix: &'a str,
     after: &'a str,
     folders: bool,
+    /// Whether this page is the next one of a listing that has begun.
+    goes_on: bool,
     page: Listing,
 }
 
@@ -131,8 +150,11 @@ impl Walk<'_> {
             None if folder > self.after => "",
             None => return Ok(true),
         };
-        let gathers = self.folders;
-        for name in self.root.names(folder, |name| is_wanted(name, prefix, after, gathers))? {
+        let names = self.root.names(folder, self.goes_on)?;
+        for name in names.from(after, prefix) {
+            if !is_wanted(name, prefix, after, self.folders) {
+                continue;
+            }
             let path = format!("{folder}{name}");
             let go_on = match name.ends_with('/') {
                 true if self.folders && path.len() > self.prefix.len() => self.add_folder(path)?,

@@ -12,6 +12,7 @@
 mod failure;
 mod folders;
 mod list;
+mod names;
 mod put;
 mod read;
 
@@ -26,6 +27,7 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use self::names::Remembered;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -48,11 +50,14 @@ struct Root {
     path: PathBuf,
     /// Whether this process has looked for what killed writers left aside.
     tidied: AtomicBool,
+    /// The names of the large folder that was listed last.
+    remembered: Remembered,
 }
 
 impl LocalStore {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { root: Arc::new(Root { path, tidied: AtomicBool::new(false) }) }
+        let (tidied, remembered) = (AtomicBool::new(false), Remembered::default());
+        Self { root: Arc::new(Root { path, tidied, remembered }) }
     }
 
     /// Makes the repository's folder, and those above it, where they are missing.

@@ -154,6 +154,66 @@ async fn what_is_no_key_is_not_listed() {
     }
 }
 
+/// More names than a page has, so that they are remembered.
+const MANY: usize = 1500;
+
+/// All keys of a listing.
+async fn all(store: &dyn Store, prefix: &str) -> Vec<String> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(prefix, after.as_deref(), false).await.unwrap();
+        found.extend(page.entries.into_iter().map(|entry| entry.key.to_string()));
+        after = page.next;
+        if after.is_none() {
+            return found;
+        }
+    }
+}
+
+#[tokio::test]
+async fn r06_a_listing_of_a_large_folder_sees_what_was_put_before_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, other) = (store(folder.path()), store(folder.path()));
+    fs::create_dir(folder.path().join("many")).unwrap();
+    let mut expected: Vec<String> = (0..MANY).map(|number| format!("many/{number:06}")).collect();
+    expected.iter().for_each(|name| fs::write(folder.path().join(name), b"").unwrap());
+    assert_eq!(all(&*store, "many/").await, expected);
+    for number in 0..200 {
+        // By this process and by another one; each shows in the next listing, however soon it comes.
+        let writer = if number % 2 == 0 { &store } else { &other };
+        let name = format!("many/{:06}-", (number * 7919) % MANY);
+        assert_eq!(put(&**writer, &name, b"").await, Put::Created);
+        expected.push(name);
+        expected.sort();
+        assert_eq!(all(&*store, "many/").await, expected);
+        let gone = expected.remove(number);
+        writer.delete(&key(&gone)).await.unwrap();
+        assert_eq!(all(&*store, "many/").await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_over_changes_and_leaves_out_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    fs::create_dir(folder.path().join("many")).unwrap();
+    for number in 0..MANY {
+        fs::write(folder.path().join(format!("many/{number:06}")), b"").unwrap();
+    }
+    let first = store.list("many/", None, false).await.unwrap();
+    store.delete(&key("many/001200")).await.unwrap();
+    assert_eq!(put(&*store, "many/000001-", b"").await, Put::Created);
+    let second = store.list("many/", first.next.as_deref(), false).await.unwrap();
+    let found = first.entries.iter().chain(&second.entries).map(|entry| entry.key.to_string());
+    let others = |name: &String| name != "many/000001-";
+    let expected = (0..MANY).filter(|number| *number != 1200).map(|number| format!("many/{number:06}"));
+    assert_eq!(found.filter(others).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    // Asked once more it is a page of its own, and sees everything.
+    assert_eq!(put(&*store, "many/001200-", b"").await, Put::Created);
+    let again = store.list("many/", first.next.as_deref(), false).await.unwrap();
+    assert!(again.entries.iter().any(|entry| entry.key.as_str() == "many/001200-"));
+}
+
 #[tokio::test]
 async fn r21_modes_do_not_depend_on_the_umask() {
     const TEST: &str = "folder::r21_modes_do_not_depend_on_the_umask";
