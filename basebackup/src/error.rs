@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use highwater_repository::Label;
 use highwater_wal::{Lsn, SegmentName};
 
 use crate::server_manifest::{self, Difference};
@@ -68,6 +69,16 @@ pub enum Error {
         listed: u64,
         /// Some of the differences.
         differences: Vec<Difference>,
+    },
+
+    /// Retention has marked this very backup as abandoned while it was being made.
+    #[error(
+        "backup {label} took so long that highwater expire has given it up; hint: raise abandoned-after in [retention] above what a \
+         backup takes, and run the backup again"
+    )]
+    GivenUp {
+        /// Its name.
+        label: Label,
     },
 
     /// The server contradicts itself, or what was asked of it.

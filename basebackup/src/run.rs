@@ -189,6 +189,10 @@ impl<'a> Session<'a> {
                 tablespaces: tablespaces(&start)?,
             }),
         };
+        // Retention gives a backup up that seems to be abandoned, and removes its packs some time later (R20).
+        if backups.is_expired(&head.label).await? {
+            return Err(Error::GivenUp { label: head.label });
+        }
         let head = stored.manifest.finish(head).await?;
         Ok(Report {
             label: head.label,
@@ -236,6 +240,11 @@ impl Parent {
         };
         progress.phase(&Phase::Begun { label: started.label.clone(), parent: label.clone() });
         let (Some(label), Some(manifest)) = (label, manifest) else { return Ok(None) };
+        if !backups.build_on(&started.label, &label).await? {
+            progress
+                .note(&format!("everything is stored anew, since {label} was marked as expired just now"));
+            return Ok(None);
+        }
         match ParentIndex::build(backups, *manifest, &options.scratch).await {
             Ok((index, lacking)) => {
                 lacking.note(&label).iter().for_each(|note| progress.note(note));

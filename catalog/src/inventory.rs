@@ -50,6 +50,16 @@ pub struct DamagedBackup {
     pub reason: String,
 }
 
+/// A complete backup that is marked as expired: no plan uses it, and retention removes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExpiredBackup {
+    /// The backup.
+    #[serde(flatten)]
+    pub backup: Backup,
+    /// When it was marked.
+    pub marked_at: Timestamp,
+}
+
 /// Everything the repository holds of one system identifier of a cluster.
 #[derive(Debug, Clone)]
 pub struct Inventory {
@@ -61,6 +71,8 @@ pub struct Inventory {
     pub segment_size: SegmentSize,
     /// Complete backups, in the order of their stop positions.
     pub backups: Vec<Backup>,
+    /// Those that are marked as expired; they are not among the others.
+    pub expired: Vec<ExpiredBackup>,
     /// Backups without a manifest.
     pub unfinished: Vec<Unfinished>,
     /// Backups that cannot be used.
@@ -81,6 +93,7 @@ impl Inventory {
             system_id,
             segment_size,
             backups: Vec::new(),
+            expired: Vec::new(),
             unfinished: Vec::new(),
             damaged_backups: Vec::new(),
             other_systems: Vec::new(),

@@ -14,6 +14,7 @@
 //! - `time_text`: times as people write them
 //! - `names`: which relation a file was at some LSN
 //! - `window`: which moments can be reached
+//! - [`retention`]: what may go
 //! - `load`: all of this for a real repository
 //!
 //! ```
@@ -32,6 +33,7 @@ mod load;
 mod names;
 mod path;
 mod plan;
+pub mod retention;
 mod segments;
 mod target;
 mod time_text;
@@ -41,7 +43,7 @@ mod window;
 pub use facts::{
     Crossing, Decoded, Joint, Known, LogFacts, LogJoint, Need, RestorePoint, SegmentFacts, Transaction,
 };
-pub use inventory::{Backup, DamagedBackup, Inventory, Unfinished};
+pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
 pub use load::{Catalog, Made, NameBook, PlanError, newest_system};
 pub use names::{

@@ -165,6 +165,17 @@ pub enum Unreachable {
         /// What is wrong with the history, where it is there and damaged.
         damage: Option<String>,
     },
+    /// The backup that was named is marked as expired: what it needs may be removed while it is being restored.
+    #[error(
+        "backup {label} is marked as expired since {marked_at} and is to be removed; hint: keep it with `highwater hold {label} \
+         --reason TEXT`, and ask again"
+    )]
+    ExpiredBackup {
+        /// The backup.
+        label: String,
+        /// When it was marked.
+        marked_at: Timestamp,
+    },
     /// The backup that was named is damaged.
     #[error("backup {} is damaged: {}; hint: restore from another backup (`highwater list` shows them)", .0.label, .0.reason)]
     DamagedBackup(DamagedBackup),

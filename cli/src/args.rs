@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use highwater_repository::{ClusterName, Label};
 use highwater_wal::{Lsn, SystemId, TimelineId};
 
+use crate::commands::expire::ExpireArgs;
+use crate::commands::hold::HoldArgs;
 use crate::commands::verify::VerifyArgs;
 
 /// Keeps every commit of a PostgreSQL cluster in a folder or an object store, and brings the cluster back to any moment.
@@ -77,6 +79,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// One screen: reachable until when, last backup, alarms
     Status,
+    /// Tell what retention would remove, what stays and why; and remove it
+    Expire(ExpireArgs),
+    /// Keep one backup whatever the rules say
+    Hold(HoldArgs),
     /// Let a restored clone that is to live on archive, or a cluster after pg_upgrade
     Adopt(AdoptArgs),
     /// Gather the summaries of archived WAL, 4 GiB of it in one object, where nobody has yet; every backup does so, too

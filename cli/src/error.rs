@@ -34,6 +34,9 @@ pub enum Error {
     /// The verification could not be carried through.
     #[error(transparent)]
     Verify(#[from] highwater_verify::Error),
+    /// Retention.
+    #[error(transparent)]
+    Expire(#[from] highwater_expire::Error),
     /// A file or the terminal.
     #[error("{what}: {source}; hint: see whether the path exists and may be used by this user")]
     Io {
@@ -69,6 +72,7 @@ impl Error {
             Error::Server(error) => of_server(error),
             Error::Backup(highwater_basebackup::Error::Repository(error)) => of_repository(error),
             Error::Restore(error) => of_restore(error),
+            Error::Expire(error) => of_expire(error),
             Error::Verify(highwater_verify::Error::Repository(error)) => of_repository(error),
             Error::Verify(
                 highwater_verify::Error::NoIdentity { .. } | highwater_verify::Error::Options { .. },
@@ -87,6 +91,15 @@ fn of_repository(error: &highwater_repository::Error) -> Exit {
         Exit::Damaged
     } else {
         Exit::Failed
+    }
+}
+
+fn of_expire(error: &highwater_expire::Error) -> Exit {
+    use highwater_expire::Error;
+    match error {
+        Error::NoRule | Error::TooShort { .. } => Exit::Usage,
+        Error::Repository(error) | Error::Plan(PlanError::Repository(error)) => of_repository(error),
+        _ => Exit::Failed,
     }
 }
 

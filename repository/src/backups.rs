@@ -1,6 +1,6 @@
 //! Backups: begun, complete, listed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use highwater_wal::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -43,18 +43,29 @@ pub struct Started {
 pub struct ListedBackup {
     /// Its name.
     pub label: Label,
-    objects: BTreeSet<String>,
+    /// The last part of each object's name, with its length as stored.
+    objects: BTreeMap<String, u64>,
 }
 
 impl ListedBackup {
     /// Whether its folder holds an object of this name.
     pub fn has(&self, object: &str) -> bool {
-        self.objects.contains(object)
+        self.objects.contains_key(object)
     }
 
     /// Whether it is complete: its manifest is there.
     pub fn is_complete(&self) -> bool {
         self.has("manifest")
+    }
+
+    /// The last parts of its objects' names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.objects.keys().map(String::as_str)
+    }
+
+    /// All its objects as they are stored, in bytes; packs are not among them.
+    pub fn stored_bytes(&self) -> u64 {
+        self.objects.values().sum()
     }
 }
 
@@ -78,6 +89,10 @@ impl Backups {
     /// # Errors
     /// [`Error::LabelTaken`] where there is a backup of that name, complete or not.
     pub async fn start(&self, label: &Label) -> Result<Started> {
+        // Of a backup that is being removed the mark goes last: who took its label before would be marked from the beginning.
+        if self.is_expired(label).await? {
+            return Err(Error::LabelTaken { label: label.to_string(), is_complete: false });
+        }
         let started = Started {
             version: 1,
             label: label.clone(),
@@ -107,17 +122,26 @@ impl Backups {
 
     /// All backups in the order of their labels, each with the objects in its folder: one listing for all of them.
     pub async fn list(&self) -> Result<Vec<ListedBackup>> {
-        let prefix = self.section.backups();
-        let mut found: BTreeMap<Label, BTreeSet<String>> = BTreeMap::new();
+        self.list_below(&self.section.backups()).await
+    }
+
+    /// What the folder of one backup holds; `None` where there is nothing.
+    pub async fn list_one(&self, label: &Label) -> Result<Option<ListedBackup>> {
+        Ok(self.list_below(&self.section.backup(label)).await?.pop())
+    }
+
+    async fn list_below(&self, prefix: &str) -> Result<Vec<ListedBackup>> {
+        let folder = self.section.backups();
+        let mut found: BTreeMap<Label, BTreeMap<String, u64>> = BTreeMap::new();
         let mut after = None;
         for _ in 0..MAX_PAGES {
-            let page = self.repository.store().list(&prefix, after.as_deref(), false).await?;
+            let page = self.repository.store().list(prefix, after.as_deref(), false).await?;
             for entry in &page.entries {
-                let name = entry.key.as_str().strip_prefix(&prefix).and_then(|name| name.split_once('/'));
+                let name = entry.key.as_str().strip_prefix(&folder).and_then(|name| name.split_once('/'));
                 if let Some((label, object)) = name
                     && let Ok(label) = label.parse()
                 {
-                    found.entry(label).or_default().insert(object.to_owned());
+                    found.entry(label).or_default().insert(object.to_owned(), entry.size);
                 }
             }
             after = page.next;
@@ -126,7 +150,7 @@ impl Backups {
                 return Ok(listed.collect());
             }
         }
-        Err(self.repository.endless(&prefix))
+        Err(self.repository.endless(prefix))
     }
 
     /// The facts of a backup whose manifest is known to be there, from a listing: an earlier reading may be taken out of
@@ -143,11 +167,7 @@ impl Backups {
 
     /// Whether a backup is to go: nothing new may build on it (R20).
     pub async fn is_expired(&self, label: &Label) -> Result<bool> {
-        match self.repository.store().size(&self.section.expired(label)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == highwater_storage::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::Store(error)),
-        }
+        self.is_there(&self.section.expired(label)).await
     }
 
     /// The facts of a backup, by a ranged read; `None` where it is not complete.

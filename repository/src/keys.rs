@@ -7,7 +7,7 @@
 //!                                    /wal/<timeline>/<file>
 //!                                    /tail/<timeline>/<segment>/<from>-<to>
 //!                                    /index/<timeline>/<log>
-//!                                    /backups/<label>/started, manifest, manifest.<n>, expired
+//!                                    /backups/<label>/started, parent, manifest, manifest.<n>, hold, expired, removing
 //!                                    /packs/<2 hex>/<id>
 //!                                    /names/<time>-<timeline>-<lsn>-<digest>
 //! events/<time>-<id>
@@ -122,6 +122,11 @@ impl Section {
         format!("{}/backups/", self.0)
     }
 
+    /// What the names of all objects of a backup begin with, but for its packs.
+    pub fn backup(&self, label: &Label) -> String {
+        format!("{}{label}/", self.backups())
+    }
+
     /// What says that a backup was begun.
     pub fn started(&self, label: &Label) -> Key {
         key(format!("{}{label}/started", self.backups()))
@@ -150,6 +155,21 @@ impl Section {
     /// Where relation names lie.
     pub fn names_at(&self, id: &NamesId) -> Key {
         key(format!("{}{id}", self.names()))
+    }
+
+    /// What says which backup one that is being made takes extents over from.
+    pub fn parent(&self, label: &Label) -> Key {
+        key(format!("{}{label}/parent", self.backups()))
+    }
+
+    /// What says that a backup stays whatever the rules say (R19).
+    pub fn hold(&self, label: &Label) -> Key {
+        key(format!("{}{label}/hold", self.backups()))
+    }
+
+    /// What says that an expired backup is being removed.
+    pub fn removing(&self, label: &Label) -> Key {
+        key(format!("{}{label}/removing", self.backups()))
     }
 
     /// What the names of all packs begin with.
@@ -255,6 +275,9 @@ mod tests {
                 ),
                 "clusters/main/7/names/20260131T235959.123456Z-0000000A-0000000100000028-00000000000000ff",
             ),
+            (section.parent(&label), "clusters/main/7/backups/daily/parent"),
+            (section.hold(&label), "clusters/main/7/backups/daily/hold"),
+            (section.removing(&label), "clusters/main/7/backups/daily/removing"),
             (section.pack(id), "clusters/main/7/packs/00/00ff00000000000000000000000000ab"),
         ];
         for (key, text) in table {

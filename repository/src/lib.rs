@@ -16,6 +16,7 @@
 //! | `cache` | a folder on this machine with copies of objects, or of their beginnings |
 //! | `backups` | which backups there are |
 //! | `relation_names` | which table a number in the WAL means |
+//! | `retention` | marks, holds and claims in a backup's folder; removing one (R20) |
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
 //! | `proof` | reading that leaves nothing unproven: each byte of an object, not only those that are needed |
@@ -68,6 +69,7 @@ pub mod pack;
 mod proof;
 mod relation_names;
 mod repository;
+mod retention;
 mod tail;
 mod wal_object;
 mod wal_plain;
@@ -75,7 +77,7 @@ mod wal_plain;
 pub use backups::{Backups, ListedBackup, Started};
 pub use cluster::ClusterRepository;
 pub use codec::{Codec, Compression, Content, FileContent, MemorySink, Sink};
-pub use config::{ClusterConfig, Config, RepositoryConfig, Secret};
+pub use config::{ClusterConfig, Config, RepositoryConfig, RetentionConfig, Secret};
 pub use digest::{Digest, Plain};
 pub use error::{Different, Error, Result};
 pub use events::{Event, Outcome};
@@ -95,5 +97,6 @@ pub use relation_names::{
     RelationName,
 };
 pub use repository::Repository;
+pub use retention::{Claim, Expired, Hold};
 pub use tail::{TailHead, TailPiece, TailSegment};
 pub use wal_object::{Archived, EncodedWal, MAX_SMALL_FILE_BYTES, Stored, WalHead, WalObject, WalPage};

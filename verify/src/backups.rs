@@ -230,6 +230,24 @@ impl Run<'_> {
                 Bad::Missing => self.gone.push(key),
             },
         }
+        let section = self.cluster.section();
+        let mut read = Vec::new();
+        if objects.parent {
+            read.push((section.parent(label), backups.builds_on(label).await.err()));
+        }
+        if objects.hold {
+            read.push((section.hold(label), backups.held(label).await.err()));
+        }
+        if objects.expired {
+            read.push((section.expired(label), backups.expired(label).await.err()));
+        }
+        for (key, error) in read {
+            match error.map(verdict).transpose()? {
+                Some(Bad::Damaged(reason)) => self.findings.push(Finding::damage(key, reason)),
+                // A hold ends and a mark is taken back at any time.
+                Some(Bad::Missing) | None => {}
+            }
+        }
         Ok(())
     }
 

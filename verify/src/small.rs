@@ -273,6 +273,7 @@ impl Run<'_> {
             names.extend(found.started.then(|| section.started(label)));
             names.extend(found.manifest.then(|| section.manifest(label)));
             names.extend(found.expired.then(|| section.expired(label)));
+            names.extend(found.parent.then(|| section.parent(label)));
             objects.extend(names.iter().map(Key::to_string));
         }
         objects.extend(self.there.other_wal.iter().map(|file| section.wal(*file).to_string()));

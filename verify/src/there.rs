@@ -22,6 +22,7 @@ pub(crate) struct BackupObjects {
     pub(crate) parts: Vec<u32>,
     pub(crate) expired: bool,
     pub(crate) hold: bool,
+    pub(crate) parent: bool,
 }
 
 /// All objects but packs, which are too many.
@@ -133,7 +134,7 @@ impl There {
         let Ok(label) = label.parse::<Label>() else { return self.stray(entry.key) };
         let part = name.strip_prefix("manifest.").and_then(|number| number.parse::<u32>().ok());
         let is_part = part.is_some_and(|number| section.manifest_part(&label, number) == entry.key);
-        if !matches!(name, "started" | "manifest" | "expired" | "hold") && !is_part {
+        if !matches!(name, "started" | "parent" | "manifest" | "expired" | "hold" | "removing") && !is_part {
             return self.stray(entry.key);
         }
         let objects = self.backups.entry(label).or_default();
@@ -142,6 +143,8 @@ impl There {
             "manifest" => objects.manifest = true,
             "expired" => objects.expired = true,
             "hold" => objects.hold = true,
+            "parent" => objects.parent = true,
+            "removing" => {}
             _ => objects.parts.extend(part),
         }
     }

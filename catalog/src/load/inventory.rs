@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt};
 use highwater_repository::{Backups, ClusterRepository, Error, Label, ListedBackup, ManifestHead};
-use highwater_wal::{SystemId, TimelineHistory, TimelineId, WalFile};
+use highwater_wal::{SystemId, TimelineHistory, TimelineId, Timestamp, WalFile};
 
-use crate::{Backup, DamagedBackup, Inventory, Unfinished};
+use crate::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 
 /// How many manifests' heads are read side by side.
 const READS_AT_ONCE: usize = 16;
@@ -37,23 +37,25 @@ async fn read_backups(cluster: &ClusterRepository, inventory: &mut Inventory) ->
     let listed = backups.list().await?;
     let (complete, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(ListedBackup::is_complete);
     let backups = &backups;
-    let reads = stream::iter(complete).map(|backup| async move {
-        let read = backups.head_of_listed(&backup.label).await;
-        (read.and_then(|head| backup_of(cluster, &backup.label, head)), backup.label)
-    });
+    let reads = stream::iter(complete)
+        .map(|backup| async move { (read_backup(cluster, backups, &backup).await, backup) });
     let read: Vec<_> = reads.buffered(READS_AT_ONCE).collect().await;
-    for (read, label) in read {
+    for (read, listed) in read {
         match read {
-            Ok(backup) => inventory.add_backup(backup),
+            Ok((backup, Some(marked_at))) => inventory.expired.push(ExpiredBackup { backup, marked_at }),
+            Ok((backup, None)) => inventory.add_backup(backup),
             // Removed since it was listed.
             Err(error) if error.is_not_found() => {}
             Err(error) => {
                 let reason = damage(error)?;
-                inventory.damaged_backups.push(DamagedBackup { label: label.to_string(), reason });
+                // Of what is to go nobody needs to know that it is damaged.
+                if !listed.has("expired") {
+                    inventory.damaged_backups.push(DamagedBackup { label: listed.label.to_string(), reason });
+                }
             }
         }
     }
-    for backup in others {
+    for backup in others.into_iter().filter(|backup| !backup.has("expired")) {
         match unfinished(backups, &backup.label).await {
             Ok(found) => inventory.unfinished.extend(found),
             Err(error) => {
@@ -63,6 +65,18 @@ async fn read_backups(cluster: &ClusterRepository, inventory: &mut Inventory) ->
         }
     }
     Ok(())
+}
+
+/// A complete backup, and when it was marked as expired, if it was.
+async fn read_backup(
+    cluster: &ClusterRepository,
+    backups: &Backups,
+    listed: &ListedBackup,
+) -> Result<(Backup, Option<Timestamp>), Error> {
+    let label = &listed.label;
+    let backup = backup_of(cluster, label, backups.head_of_listed(label).await?)?;
+    let mark = if listed.has("expired") { backups.expired(label).await? } else { None };
+    Ok((backup, mark.map(|mark| mark.marked_at)))
 }
 
 /// What is damaged takes itself out, and nothing else. An object that could not be read for another reason is an error: it may be whole.

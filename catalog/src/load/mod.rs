@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_repository::{ClusterRepository, LogEdge, LogSummary, WalHead};
-use highwater_wal::{SegmentName, TimelineId};
+use highwater_wal::{SegmentName, TimelineId, Timestamp};
 
 use crate::facts::{Joint, Known, LogJoint, Need};
 use crate::plan::Unsettled;
+use crate::retention::{Decision, Holdings, Rules, decide};
 use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows};
 
 pub use index::Made;
@@ -94,6 +95,27 @@ impl Catalog {
         let mut inventory = self.inventory.clone();
         loop {
             match self.settle(&inventory, windows).await {
+                // It ends: each round takes a segment out.
+                Err(_) if self.take_out_damaged(&mut inventory) => {}
+                settled => return settled,
+            }
+        }
+    }
+
+    /// What may go at the moment `now`, see [`decide`](crate::retention::decide). A segment that is found damaged counts as
+    /// missing, as for [`Catalog::windows`].
+    pub async fn retention(
+        &mut self,
+        holdings: &Holdings,
+        rules: &Rules,
+        now: Timestamp,
+        retire: bool,
+    ) -> Result<Decision, PlanError> {
+        let mut inventory = self.inventory.clone();
+        loop {
+            let ask =
+                |inventory: &Inventory, known: &Known| decide(inventory, holdings, rules, now, retire, known);
+            match self.settle(&inventory, ask).await {
                 // It ends: each round takes a segment out.
                 Err(_) if self.take_out_damaged(&mut inventory) => {}
                 settled => return settled,

@@ -17,7 +17,7 @@ use crate::{Backup, Inventory, Leg, Path, Request, Target, Unreachable};
 use way::Way;
 
 pub(crate) use beside::left_out_of;
-pub(crate) use reach::{RunCoverage, run_coverage};
+pub(crate) use reach::{RunCoverage, is_consistent_by, run_coverage, run_end, run_reaches};
 
 /// Where recovery stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -173,6 +173,12 @@ fn candidates<'a>(
     if let Some(damaged) = damaged(request.backup.as_ref()) {
         return Err(Unreachable::DamagedBackup(damaged.clone()));
     }
+    let expired =
+        inventory.expired.iter().find(|expired| Some(&expired.backup.label) == request.backup.as_ref());
+    if let Some(expired) = expired {
+        let (label, marked_at) = (expired.backup.label.clone(), expired.marked_at);
+        return Err(Unreachable::ExpiredBackup { label, marked_at });
+    }
     if inventory.backups.is_empty() {
         return Err(Unreachable::NoBackup);
     }
@@ -196,4 +202,4 @@ fn candidates<'a>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,39 +7,39 @@ use super::*;
 use crate::facts::{Crossing, Decoded, Joint, LogFacts, LogJoint, RestorePoint, SegmentFacts};
 
 /// The largest segments there are: a log has four of them, so that a made-up history has several logs.
-fn size() -> SegmentSize {
+pub(crate) fn size() -> SegmentSize {
     SegmentSize::new(1 << 30).unwrap()
 }
 
-fn tli(number: u32) -> TimelineId {
+pub(crate) fn tli(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
 
 /// What one record of the made-up WAL is.
 #[derive(Debug, Clone, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     End { time: i64, xid: u32, committed: bool },
     Point { time: i64, name: String },
     Other,
 }
 
 #[derive(Debug, Clone)]
-struct Rec {
-    lsn: Lsn,
-    end: Lsn,
-    kind: Kind,
+pub(crate) struct Rec {
+    pub(crate) lsn: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) kind: Kind,
 }
 
 /// A made-up history: one timeline, or a second one that forks off it.
 #[derive(Debug, Clone)]
-struct World {
+pub(crate) struct World {
     /// The records of each timeline along its own path, from the beginning.
-    records: Vec<(TimelineId, Vec<Rec>)>,
+    pub(crate) records: Vec<(TimelineId, Vec<Rec>)>,
     fork: Option<Lsn>,
-    backups: Vec<Backup>,
+    pub(crate) backups: Vec<Backup>,
     missing: Vec<SegmentName>,
     /// The clock only ever went forward.
-    monotone: bool,
+    pub(crate) monotone: bool,
 }
 
 const FIRST_LSN: u64 = 1 << 30;
@@ -70,7 +70,7 @@ fn kinds() -> impl Strategy<Value = Vec<(Kind, u64)>> {
 }
 
 prop_compose! {
-    fn world()(
+    pub(crate) fn world()(
         first in kinds(),
         second in kinds(),
         forked in any::<bool>(),
@@ -175,7 +175,7 @@ impl World {
         all
     }
 
-    fn inventory(&self) -> Inventory {
+    pub(crate) fn inventory(&self) -> Inventory {
         let mut inventory = Inventory::empty("main", SystemId(1), size());
         for name in self.segments() {
             if !self.missing.contains(&name) {
@@ -197,7 +197,7 @@ impl World {
     }
 
     /// Answers a need the way the repository would.
-    fn answer(&self, need: &Need, inventory: &Inventory, known: &mut Known) {
+    pub(crate) fn answer(&self, need: &Need, inventory: &Inventory, known: &mut Known) {
         match need {
             Need::Facts(joints) => {
                 assert!(!joints.is_empty());
@@ -220,7 +220,7 @@ impl World {
         &self.records.iter().find(|(timeline, _)| *timeline == segment.timeline).unwrap().1
     }
 
-    fn facts(&self, segment: SegmentName) -> SegmentFacts {
+    pub(crate) fn facts(&self, segment: SegmentName) -> SegmentFacts {
         let (start, end) = (segment.start(size()), segment.end(size()));
         let whole: Vec<&Rec> =
             self.of_timeline(segment).iter().filter(|rec| rec.lsn >= start && rec.end <= end).collect();

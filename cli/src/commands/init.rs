@@ -108,6 +108,7 @@ impl Setup {
             password_file: None,
             data_directory: None,
             archive_check: Check::default(),
+            retention: Default::default(),
         };
         Ok(Setup { path, exists: false, repositories: vec![repository], cluster })
     }

@@ -1,6 +1,6 @@
 //! `highwater list`: the backups, and what each takes.
 
-use highwater_catalog::{Backup, DamagedBackup, Inventory, Unfinished};
+use highwater_catalog::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 use highwater_wal::SegmentName;
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ struct Listing<'a> {
     cluster: &'a str,
     system_id: String,
     backups: Vec<Listed<'a>>,
+    expired: &'a [ExpiredBackup],
     unfinished: &'a [Unfinished],
     damaged: &'a [DamagedBackup],
     notes: Vec<String>,
@@ -44,6 +45,7 @@ fn listing(inventory: &Inventory) -> Listing<'_> {
         cluster: &inventory.cluster,
         system_id: inventory.system_id.to_string(),
         backups: backups.collect(),
+        expired: &inventory.expired,
         unfinished: &inventory.unfinished,
         damaged: &inventory.damaged_backups,
         notes: inventory.notes(),
@@ -85,6 +87,10 @@ fn text(inventory: &Inventory) -> String {
         true => format!("No complete backup of {}. Take one with `highwater backup`.\n", inventory.cluster),
         false => table.to_string(),
     };
+    for expired in &inventory.expired {
+        let marked = output::local(expired.marked_at);
+        text.push_str(&format!("Expired: {}, marked {marked}, to be removed\n", expired.backup.label));
+    }
     for unfinished in &inventory.unfinished {
         let started = output::local(unfinished.started);
         text.push_str(&format!("Unfinished: {}, begun {started} on {}\n", unfinished.label, unfinished.host));

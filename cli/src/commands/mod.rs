@@ -3,6 +3,8 @@
 mod adopt;
 mod backup;
 mod check;
+pub mod expire;
+pub mod hold;
 mod index;
 mod init;
 mod list;
@@ -40,6 +42,8 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Status => status::run(&context).await,
+        Command::Expire(args) => expire::run(&context, args).await,
+        Command::Hold(args) => hold::run(&context, args).await,
         Command::Adopt(args) => adopt::run(&context, args).await,
         // Done above.
         Command::Init(_) | Command::Completions { .. } => Ok(()),

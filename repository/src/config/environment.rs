@@ -4,12 +4,13 @@ use std::ffi::OsString;
 
 use super::table::{File, Table, unknown};
 use super::value::{Content, Value};
-use super::{cluster_settings, repository_settings};
+use super::{cluster_settings, repository_settings, retention_settings};
 use crate::names::ClusterName;
 use crate::{Error, Result};
 
 pub(super) const REPOSITORY: &str = "HIGHWATER_REPOSITORY_";
 const CLUSTER: &str = "HIGHWATER_CLUSTER_";
+const RETENTION: &str = "HIGHWATER_RETENTION_";
 
 /// Adds what the variables say; each replaces the file's setting. Variables of other names are passed over.
 pub(super) fn overlay(
@@ -19,7 +20,7 @@ pub(super) fn overlay(
     let mut variables = Vec::new();
     for (name, value) in environment {
         let Some(name) = name.to_str() else { continue };
-        if !name.starts_with(REPOSITORY) && !name.starts_with(CLUSTER) {
+        if ![REPOSITORY, CLUSTER, RETENTION].iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
         let value = value.into_string().map_err(|_| Error::Config {
@@ -33,9 +34,12 @@ pub(super) fn overlay(
     variables.sort();
     for (name, value) in variables {
         let place = format!("environment variable {name}");
-        let (table, setting) = match name.strip_prefix(REPOSITORY) {
-            Some(rest) => repository_setting(file, rest, &place)?,
-            None => cluster_setting(file, &name[CLUSTER.len()..], &place)?,
+        let (table, setting) = if let Some(rest) = name.strip_prefix(REPOSITORY) {
+            repository_setting(file, rest, &place)?
+        } else if let Some(rest) = name.strip_prefix(RETENTION) {
+            retention_setting(file, rest, &place)?
+        } else {
+            cluster_setting(file, &name[CLUSTER.len()..], &place)?
         };
         table.settings.insert(setting.to_owned(), Value { place, content: Content::Variable(value) });
     }
@@ -78,6 +82,19 @@ fn repository_setting<'f, 'a>(
     Err(unknown(place.to_owned(), &name, repository_settings(), "a repository"))
 }
 
+fn retention_setting<'f, 'a>(
+    file: &'f mut File<'a>,
+    rest: &str,
+    place: &str,
+) -> Result<(&'f mut Table<'a>, &'static str)> {
+    let Some(setting) = retention_settings().find(|setting| shouted(setting) == rest) else {
+        let name = rest.to_ascii_lowercase().replace('_', "-");
+        return Err(unknown(place.to_owned(), &name, retention_settings(), "retention"));
+    };
+    let empty = || Table { place: place.to_owned(), settings: Default::default() };
+    Ok((file.retention.get_or_insert_with(empty), setting))
+}
+
 fn text(value: &Value<'_>) -> Option<String> {
     match &value.content {
         Content::File(value) => value.as_ref().as_str().map(str::to_owned),
@@ -91,11 +108,14 @@ fn cluster_setting<'f, 'a>(
     place: &str,
 ) -> Result<(&'f mut Table<'a>, &'static str)> {
     // The longest setting wins: …_PASSWORD_FILE is not the setting "file" of a cluster "…_password".
-    let settings = cluster_settings().filter_map(|setting| {
-        let name = rest.strip_suffix(&shouted(setting))?.strip_suffix('_')?;
-        (!name.is_empty()).then_some((setting, name))
+    let of_cluster = cluster_settings().map(|setting| (false, setting, shouted(setting)));
+    let of_retention =
+        retention_settings().map(|setting| (true, setting, format!("RETENTION_{}", shouted(setting))));
+    let settings = of_cluster.chain(of_retention).filter_map(|(is_retention, setting, shouted)| {
+        let name = rest.strip_suffix(&shouted)?.strip_suffix('_')?;
+        (!name.is_empty()).then_some((is_retention, setting, name))
     });
-    let Some((setting, shouted_name)) = settings.max_by_key(|(setting, _)| setting.len()) else {
+    let Some((is_retention, setting, shouted_name)) = settings.min_by_key(|(_, _, name)| name.len()) else {
         let name = rest.split_once('_').map_or(rest, |(_, setting)| setting);
         let name = name.to_ascii_lowercase().replace('_', "-");
         return Err(unknown(place.to_owned(), &name, cluster_settings(), "a cluster"));
@@ -112,9 +132,11 @@ fn cluster_setting<'f, 'a>(
             });
         }
     };
-    let table = file
-        .clusters
-        .entry(name)
-        .or_insert_with(|| Table { place: place.to_owned(), settings: Default::default() });
+    let empty = || Table { place: place.to_owned(), settings: Default::default() };
+    let cluster = file.clusters.entry(name.clone()).or_insert_with(empty);
+    let table = match is_retention {
+        true => file.cluster_retention.entry(name).or_insert_with(empty),
+        false => cluster,
+    };
     Ok((table, setting))
 }

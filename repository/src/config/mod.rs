@@ -10,6 +10,8 @@
 //! | `url` of the only `[repository]` | `HIGHWATER_REPOSITORY_URL` |
 //! | `encrypt-to` of the `[[repository]]` named `off-site` | `HIGHWATER_REPOSITORY_OFF_SITE_ENCRYPT_TO` (a list is separated by commas) |
 //! | `data-directory` of `[cluster.main]` | `HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY` |
+//! | `window` of `[retention]` | `HIGHWATER_RETENTION_WINDOW` |
+//! | `window` of `[cluster.main.retention]` | `HIGHWATER_CLUSTER_MAIN_RETENTION_WINDOW` |
 //!
 //! A variable may name a cluster that is not in the file, in small letters then, and the only repository, so that no
 //! file is needed at all. A setting that is not known is an error, since what it should have done would be missed:
@@ -18,6 +20,7 @@
 
 mod environment;
 mod nearest;
+mod retention;
 mod table;
 mod value;
 
@@ -28,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use highwater_storage::{Secret, StoreConfig};
 use highwater_wal::Check;
+pub use retention::RetentionConfig;
 use serde::{Deserialize, Deserializer};
 
 use self::table::{File, Table};
@@ -69,6 +73,8 @@ pub struct Config {
     pub repositories: Vec<RepositoryConfig>,
     /// The clusters, in order of their names.
     pub clusters: Vec<ClusterConfig>,
+    /// What is to be kept of every cluster.
+    pub retention: RetentionConfig,
 }
 
 /// A repository: where it is, and how objects are made for it.
@@ -113,6 +119,8 @@ pub struct ClusterConfig {
     pub data_directory: Option<PathBuf>,
     /// How WAL is checked before it is archived (R4).
     pub archive_check: Check,
+    /// What is to be kept of it, as far as that differs from other clusters.
+    pub retention: RetentionConfig,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +181,11 @@ fn repository_settings() -> impl Iterator<Item = &'static str> + Clone {
 /// The settings of a cluster.
 fn cluster_settings() -> impl Iterator<Item = &'static str> + Clone {
     ClusterSettings::SETTINGS.iter().copied()
+}
+
+/// The settings of what is kept.
+fn retention_settings() -> impl Iterator<Item = &'static str> + Clone {
+    RetentionConfig::SETTINGS.iter().copied()
 }
 
 fn default_level() -> i32 {
@@ -274,8 +287,19 @@ impl Config {
             });
         }
         check_names(&repositories, place)?;
-        let clusters = file.clusters.into_iter().map(|(name, table)| ClusterConfig::from_table(name, table));
-        Ok(Config { place: place.to_owned(), repositories, clusters: clusters.collect::<Result<_>>()? })
+        let mut clusters = Vec::new();
+        for (name, table) in file.clusters {
+            let retention = file.cluster_retention.remove(&name);
+            clusters.push(ClusterConfig::from_table(name, table, retention)?);
+        }
+        let retention = file.retention.map(Table::read).transpose()?.unwrap_or_default();
+        Ok(Config { place: place.to_owned(), repositories, clusters, retention })
+    }
+
+    /// What is to be kept of a cluster: its own settings, else those for every cluster.
+    pub fn retention(&self, name: &ClusterName) -> RetentionConfig {
+        let own = self.clusters.iter().find(|cluster| &cluster.name == name);
+        own.map(|cluster| cluster.retention.clone()).unwrap_or_default().or(&self.retention)
     }
 
     /// The cluster of this name; without a name, the only one.
@@ -389,7 +413,11 @@ impl RepositoryConfig {
 }
 
 impl ClusterConfig {
-    fn from_table(name: ClusterName, table: Table<'_>) -> Result<ClusterConfig> {
+    fn from_table(
+        name: ClusterName,
+        table: Table<'_>,
+        retention: Option<Table<'_>>,
+    ) -> Result<ClusterConfig> {
         let settings: ClusterSettings = table.read()?;
         Ok(ClusterConfig {
             name,
@@ -398,6 +426,7 @@ impl ClusterConfig {
             password_file: settings.password_file,
             data_directory: settings.data_directory,
             archive_check: settings.archive_check,
+            retention: retention.map(Table::read).transpose()?.unwrap_or_default(),
         })
     }
 

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::nearest::nearest;
 use super::value::{Content, Fault, Value};
-use super::{cluster_settings, repository_settings};
+use super::{cluster_settings, repository_settings, retention_settings};
 use crate::names::ClusterName;
 use crate::{Error, Result};
 
@@ -25,7 +25,14 @@ pub(super) struct Table<'a> {
 pub(super) struct File<'a> {
     pub(super) repositories: Vec<Table<'a>>,
     pub(super) clusters: BTreeMap<ClusterName, Table<'a>>,
+    /// `[retention]`.
+    pub(super) retention: Option<Table<'a>>,
+    /// `[cluster.NAME.retention]`.
+    pub(super) cluster_retention: BTreeMap<ClusterName, Table<'a>>,
 }
+
+/// The name of the tables that say what is kept.
+const RETENTION: &str = "retention";
 
 impl<'a> File<'a> {
     /// Takes the text apart; refuses settings that are not known.
@@ -36,7 +43,12 @@ impl<'a> File<'a> {
             message: error.message().replace('\n', ", "),
             hint: "the file is TOML: texts stand in quotes, tables in brackets".to_owned(),
         })?;
-        let mut file = File { repositories: Vec::new(), clusters: BTreeMap::new() };
+        let mut file = File {
+            repositories: Vec::new(),
+            clusters: BTreeMap::new(),
+            retention: None,
+            cluster_retention: BTreeMap::new(),
+        };
         for (name, value) in root.into_inner() {
             let at = lines.at(name.span().start);
             match (name.as_ref().as_ref(), value.into_inner()) {
@@ -62,7 +74,7 @@ impl<'a> File<'a> {
                 ("cluster", DeValue::Table(clusters)) => {
                     for (name, value) in clusters {
                         let at = lines.at(name.span().start);
-                        let DeValue::Table(table) = value.into_inner() else {
+                        let DeValue::Table(mut table) = value.into_inner() else {
                             return Err(not_a_table(at, name.as_ref(), "[cluster.NAME]"));
                         };
                         let cluster: ClusterName =
@@ -71,14 +83,31 @@ impl<'a> File<'a> {
                                 message: "the cluster's name".to_owned(),
                                 hint: error.to_string(),
                             })?;
+                        if let Some(retention) = table.remove(RETENTION) {
+                            let at = lines.at(retention.span().start);
+                            let DeValue::Table(retention) = retention.into_inner() else {
+                                return Err(not_a_table(at, RETENTION, "[cluster.NAME.retention]"));
+                            };
+                            let retention = lines.table(at, retention, retention_settings(), RETENTION)?;
+                            file.cluster_retention.insert(cluster.clone(), retention);
+                        }
                         let table = lines.table(at, table, cluster_settings(), "a cluster")?;
                         file.clusters.insert(cluster, table);
                     }
                 }
+                (RETENTION, DeValue::Table(table)) => {
+                    file.retention = Some(lines.table(at, table, retention_settings(), RETENTION)?);
+                }
+                (RETENTION, _) => return Err(not_a_table(at, RETENTION, "[retention]")),
                 ("repository", _) => return Err(not_a_table(at, "repository", "[repository]")),
                 ("cluster", _) => return Err(not_a_table(at, "cluster", "[cluster.NAME]")),
                 (other, _) => {
-                    return Err(unknown(at, other, ["repository", "cluster"].into_iter(), "the file"));
+                    return Err(unknown(
+                        at,
+                        other,
+                        ["repository", "cluster", RETENTION].into_iter(),
+                        "the file",
+                    ));
                 }
             }
         }

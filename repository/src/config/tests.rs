@@ -257,3 +257,39 @@ fn r22_the_document_lists_every_setting() {
         assert!(rows.contains(&format!("`{setting}`")), "docs/OPERATIONS.md has no row for {setting}");
     }
 }
+
+#[test]
+fn retention_is_set_for_all_and_for_one_cluster() {
+    let text = "[repository]\nurl = 'file:///r'\n[retention]\nwindow = '14d'\nbackups = 3\nutc-offset = '+01:00'\n\
+        [cluster.main]\n[cluster.main.retention]\nbackups = 5\n[cluster.other]\n";
+    let variables =
+        [("HIGHWATER_RETENTION_WEEKLY", "4"), ("HIGHWATER_CLUSTER_OTHER_RETENTION_MINIMUM_AGE", "36h")];
+    let config = parse(text, &variables).unwrap();
+    let of = |name: &str| config.retention(&name.parse().unwrap());
+    let day = std::time::Duration::from_secs(86_400);
+    assert_eq!(
+        (of("main").window, of("main").backups, of("main").weekly),
+        (Some(14 * day), Some(5), Some(4))
+    );
+    assert_eq!((of("other").backups, of("other").minimum_age), (Some(3), Some(day * 3 / 2)));
+    assert_eq!(of("main").utc_offset.map(|offset| offset.whole_hours()), Some(1));
+    assert_eq!(of("main").minimum_age, None);
+    assert_eq!(of("a-third"), config.retention);
+
+    for (line, told) in [
+        ("[retention]\nwindows = '1d'", "did you mean window?"),
+        ("[retention]\nwindow = '14 days'", "write it as 14d"),
+        ("[retention]\nutc-offset = 'CET'", "write it as +01:00"),
+        ("[retention]\nbackups = -1", "backups"),
+        ("retention = 3", "[retention]"),
+        ("[cluster.main]\nretention = 3", "[cluster.NAME.retention]"),
+        ("[cluster.main.retention]\ndayly = 3", "did you mean daily?"),
+    ] {
+        let text = format!("{line}\n[repository]\nurl = 'file:///r'\n");
+        let message = refused(&text, &[]);
+        assert!(message.contains(told), "{message}");
+    }
+    assert!(
+        refused("[repository]\nurl = 'file:///r'", &[("HIGHWATER_RETENTION_DAYS", "3")]).contains("hint")
+    );
+}

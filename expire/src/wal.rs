@@ -1,0 +1,126 @@
+//! Removing WAL that nothing needs.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use highwater_catalog::Catalog;
+use highwater_catalog::retention::Decision;
+use highwater_repository::{ClusterRepository, WalHead};
+use highwater_wal::{SegmentName, TimelineId, Timestamp, WalFile};
+
+use crate::Result;
+use crate::progress::{Phase, Progress};
+use crate::report::Gone;
+
+/// Pages of the files of one log that are listed at most: a log has 4096 segments at most, and as many other files.
+const MAX_PAGES: usize = 100;
+/// Objects that are looked at, or removed, at the same time.
+const AT_A_TIME: usize = 16;
+
+/// Finds the WAL that goes, and removes it with `apply`. Answers how much it is.
+pub(crate) async fn remove(
+    catalog: &Catalog,
+    decision: &Decision,
+    apply: bool,
+    progress: &dyn Progress,
+    notes: &mut Vec<String>,
+) -> Result<Gone> {
+    let logs: BTreeSet<(TimelineId, u32)> =
+        decision.wal.not_needed(catalog.inventory()).map(|segment| (segment.timeline, segment.log)).collect();
+    let mut gone = Gone::default();
+    for (timeline, log) in logs {
+        progress.phase(&Phase::Wal(format!("{} {log:08X}", timeline.hex())));
+        let files = going(catalog, decision, timeline, log, notes).await?;
+        gone.wal_files += files.len() as u64;
+        gone.wal_bytes += files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        if apply && !files.is_empty() {
+            remove_files(catalog.cluster(), timeline, log, &files).await?;
+        }
+    }
+    Ok(gone)
+}
+
+/// The files of a log that go: no range needs them, and they are old enough.
+async fn going(
+    catalog: &Catalog,
+    decision: &Decision,
+    timeline: TimelineId,
+    log: u32,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(WalFile, u64)>> {
+    let cluster = catalog.cluster();
+    let size = catalog.inventory().segment_size;
+    let mut going = Vec::new();
+    let mut after = None;
+    for _ in 0..MAX_PAGES {
+        let page = cluster.list_wal(timeline, Some(log), after.as_deref()).await?;
+        let candidates = page.files.into_iter().filter(|(file, _)| {
+            segment_of(*file).is_some_and(|segment| !decision.wal.needs(timeline, segment.number(size)))
+        });
+        let looks = stream::iter(candidates).map(|(file, bytes)| async move {
+            match cluster.wal_head(file).await {
+                Ok(head) => Ok(Some((file, bytes, Ok(age(&head))))),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) if error.is_damaged() => Ok(Some((file, bytes, Err(error.to_string())))),
+                Err(error) => Err(error),
+            }
+        });
+        let looked: Vec<_> = looks.buffered(AT_A_TIME).try_collect().await?;
+        for (file, bytes, age) in looked.into_iter().flatten() {
+            match age {
+                Ok(moment) if moment < decision.wal_untouched_from => going.push((file, bytes)),
+                Ok(_) => {}
+                Err(reason) => notes.push(format!("{file} stays, since its age cannot be told: {reason}")),
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(going)
+}
+
+/// The segment that a file belongs to; histories belong to none.
+fn segment_of(file: WalFile) -> Option<SegmentName> {
+    match file {
+        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel { segment, .. } => {
+            Some(segment)
+        }
+        WalFile::History(_) => None,
+    }
+}
+
+/// The newest moment that a file tells of: what it holds, or when it was archived.
+fn age(head: &WalHead) -> Timestamp {
+    let held = head.summary.as_ref().and_then(|summary| summary.max_time);
+    held.max(head.archived.written).map_or(head.archived.time, |held| held.max(head.archived.time))
+}
+
+/// The index of the log goes first, and again in the end: an index says that all of its log is there. Then what belongs to segments, then the segments: where
+/// a run is cut off, there are segments by which the next one finds the log.
+async fn remove_files(
+    cluster: &ClusterRepository,
+    timeline: TimelineId,
+    log: u32,
+    files: &[(WalFile, u64)],
+) -> Result<()> {
+    let store = cluster.repository().store();
+    let index = cluster.section().index(timeline, log);
+    store.delete(&index).await.map_err(highwater_repository::Error::from)?;
+    let is_segment = |file: &&(WalFile, u64)| matches!(file.0, WalFile::Segment(_));
+    for files in [
+        files.iter().filter(|file| !is_segment(file)).collect(),
+        files.iter().filter(is_segment).collect::<Vec<_>>(),
+    ] {
+        let deletes = stream::iter(files).map(|(file, _)| {
+            let key = cluster.section().wal(*file);
+            async move { store.delete(&key).await }
+        });
+        let done: std::result::Result<Vec<()>, _> = deletes.buffered(AT_A_TIME).try_collect().await;
+        done.map_err(highwater_repository::Error::from)?;
+    }
+    // Whoever put it again meanwhile, having listed the log before, lists it once more behind the put: or it is this that sees it.
+    store.delete(&index).await.map_err(highwater_repository::Error::from)?;
+    Ok(())
+}
