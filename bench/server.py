@@ -93,6 +93,11 @@ class Cluster:
                 self.sql("create table if not exists again (like rows)")
                 self.sql("insert into again select * from rows limit 100000")
 
+    def all_segments(self):
+        """The names of all completed segments, newest last."""
+        current = self.sql("select pg_walfile_name(pg_current_wal_lsn())")
+        return sorted(name for name in os.listdir(self.data / "pg_wal") if len(name) == 24 and name < current)
+
     def configure_archiving(self, command):
         self.sql(f"alter system set archive_command = '{command}'")
         self.sql("select pg_reload_conf()")

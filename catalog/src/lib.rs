@@ -14,6 +14,7 @@
 //! - `time_text`: times as people write them
 //! - `names`: which relation a file was at some LSN
 //! - `window`: which moments can be reached
+//! - `log`: what happened, transaction by transaction
 //! - [`retention`]: what may go
 //! - `load`: all of this for a real repository
 //!
@@ -30,6 +31,7 @@ mod facts;
 mod inventory;
 #[cfg(feature = "load")]
 mod load;
+mod log;
 mod names;
 mod path;
 mod plan;
@@ -45,14 +47,20 @@ pub use facts::{
 };
 pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
-pub use load::{Catalog, Made, NameBook, PlanError, newest_system};
+pub use load::{
+    Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, PlanError, newest_system,
+};
+pub use log::{
+    Bucket, Chart, Database as LoggedDatabase, Fate, LogFilter, LogLine, Rows, Table, TableLine,
+    TablePattern, Unit as ChartUnit,
+};
 pub use names::{
     Around, Named, NamedRelation, Names, NamesAt, NamesTable, RelationKind, Unknown, names_around,
 };
 pub use path::{Leg, Path};
 pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
 pub use segments::SegmentSet;
-pub use target::{Request, Target};
+pub use target::{Before, BeforeWhat, Loss, Request, Target};
 pub use time_text::{ParsedTime, TimeError, parse_time};
 pub use unreachable::{Hole, OnTimeline, Reach, Unreachable, Unreached};
 pub use window::{Branch, Broken, Fork, LeftOut, Window, windows};

@@ -3,6 +3,8 @@
 use highwater_wal::{Lsn, TimelineId, Timestamp};
 use serde::Serialize;
 
+use crate::log::TablePattern;
+
 /// A moment to come back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
@@ -19,6 +21,72 @@ pub enum Target {
     Xid(u32),
     /// A named restore point.
     Name(String),
+    /// Just before a transaction, told by what it did.
+    Before(Box<Before>),
+}
+
+/// A moment just before a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Before {
+    /// What it did.
+    pub what: BeforeWhat,
+    /// Which one that was. The catalog looks for it before there can be a plan.
+    pub found: Option<Loss>,
+}
+
+impl std::fmt::Display for Before {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.found, &self.what) {
+            (Some(loss), _) => write!(f, "the moment before {loss}"),
+            (None, BeforeWhat::Drop { table, .. }) => {
+                write!(f, "the moment before {table} was dropped or truncated")
+            }
+            (None, BeforeWhat::Transaction { xid }) => write!(f, "the moment before transaction {xid} ended"),
+        }
+    }
+}
+
+/// What a transaction did that a target lies just before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BeforeWhat {
+    /// It dropped or truncated a table.
+    Drop {
+        /// The table.
+        table: TablePattern,
+        /// Of several such transactions the last is meant.
+        last: bool,
+    },
+    /// It has this number.
+    Transaction {
+        /// The number.
+        xid: u32,
+    },
+}
+
+/// A transaction that is to be undone, with all that came after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// The record that recovery stops in front of: the transaction's end, or, of one that dropped a database, the first that does harm.
+    pub stop: Lsn,
+    /// Where the record of its end begins.
+    pub lsn: Lsn,
+    /// When it ended, by the server's clock.
+    pub time: Timestamp,
+    /// Its number.
+    pub xid: u32,
+    /// The timeline that it lies on.
+    pub timeline: TimelineId,
+    /// It had been prepared: just before it was committed the cluster holds it as prepared.
+    pub prepared: bool,
+    /// What it did, as a clause without its subject.
+    pub what: String,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "transaction {} {} at {} (LSN {})", self.xid, self.what, self.time, self.lsn)
+    }
 }
 
 impl std::fmt::Display for Target {
@@ -30,6 +98,7 @@ impl std::fmt::Display for Target {
             Target::Lsn(lsn) => write!(f, "LSN {lsn}"),
             Target::Xid(xid) => write!(f, "transaction {xid}"),
             Target::Name(name) => write!(f, "restore point \"{name}\""),
+            Target::Before(before) => before.fmt(f),
         }
     }
 }

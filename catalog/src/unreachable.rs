@@ -3,6 +3,7 @@
 use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
 use serde::Serialize;
 
+use crate::target::Loss;
 use crate::{DamagedBackup, Target};
 
 /// A stretch of segments that are not in the archive although later ones are.
@@ -270,6 +271,17 @@ pub enum Unreachable {
         /// What to look at.
         hint: String,
     },
+    /// Several transactions dropped or truncated the table.
+    #[error(
+        "{table} was dropped or truncated {} times: {}; hint: ask for the last with --last, or for another with --before-xid and its \
+         number", .at.len(), losses(.at)
+    )]
+    SeveralDrops {
+        /// The table.
+        table: String,
+        /// What did it, the newest first.
+        at: Vec<Loss>,
+    },
     /// Several restore points have the name.
     #[error("there are {} restore points \"{name}\": {}; hint: name the one you mean by its position with --lsn", .at.len(), places(.at))]
     Ambiguous {
@@ -302,6 +314,10 @@ fn branches(at: &[OnTimeline]) -> String {
 
 fn options(at: &[OnTimeline]) -> String {
     at.iter().map(|on| format!("--timeline {}", on.timeline)).collect::<Vec<String>>().join(" or ")
+}
+
+fn losses(at: &[Loss]) -> String {
+    at.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ")
 }
 
 fn places(at: &[(Lsn, Timestamp)]) -> String {

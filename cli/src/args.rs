@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use highwater_catalog::TablePattern;
 use highwater_repository::{ClusterName, Label};
 use highwater_wal::{Lsn, SystemId, TimelineId};
 
@@ -20,6 +21,7 @@ use crate::commands::verify::VerifyArgs;
   highwater init --repository file:///var/lib/highwater --cluster main --connection 'host=/run/postgresql user=postgres'
   highwater backup
   highwater window
+  highwater log --drops
   highwater plan --at '2026-11-20 11:15:59'
   highwater restore --at '10 minutes ago' --to /var/lib/postgresql/15/restored
 
@@ -71,6 +73,8 @@ pub enum Command {
     List,
     /// Tell which moments can be reached, by timeline, and where the holes are
     Window,
+    /// Tell what happened: transactions, rows changed by table, drops
+    Log(crate::commands::LogArgs),
     /// Tell how a moment would be reached, or why it cannot
     Plan(PlanArgs),
     /// Bring the cluster back to a moment
@@ -217,6 +221,12 @@ pub struct TargetArgs {
     /// A restore point made with pg_create_restore_point
     #[arg(long, value_name = "RESTORE-POINT")]
     pub name: Option<String>,
+    /// Just before the transaction that dropped or truncated this table; as in SQL: accounts, public.accounts, '"Accounts"'
+    #[arg(long, value_name = "[SCHEMA.]TABLE")]
+    pub before_drop: Option<TablePattern>,
+    /// Just before a transaction ended
+    #[arg(long, value_name = "XID")]
+    pub before_xid: Option<u32>,
 }
 
 /// What can be said about the way to the target.
@@ -228,8 +238,11 @@ pub struct WayArgs {
     #[arg(long, value_name = "N")]
     pub timeline: Option<TimelineId>,
     /// Stop just before the target instead of just after it; not with --latest and --immediate, which are no record
-    #[arg(long, conflicts_with_all = ["latest", "immediate"])]
+    #[arg(long, conflicts_with_all = ["latest", "immediate", "before_drop", "before_xid"])]
     pub exclusive: bool,
+    /// Where several transactions have dropped or truncated the table, the last is meant
+    #[arg(long, conflicts_with_all = ["latest", "immediate", "at", "lsn", "xid", "name", "before_xid"])]
+    pub last: bool,
     /// Start from this backup [default: the newest that serves]
     #[arg(long, value_name = "LABEL")]
     pub backup: Option<Label>,
@@ -240,7 +253,8 @@ pub struct WayArgs {
 #[command(after_help = "Examples:
   highwater plan --latest
   highwater plan --at '2026-11-20 11:15:59' --timeline 2
-  highwater plan --name before_migration --exclusive --json")]
+  highwater plan --name before_migration --exclusive --json
+  highwater plan --before-drop public.accounts")]
 pub struct PlanArgs {
     #[command(flatten)]
     pub way: WayArgs,
@@ -271,7 +285,7 @@ pub struct RestoreArgs {
     #[arg(long, value_enum, default_value_t = Action::Promote)]
     pub action: Action,
     /// Become a standby that follows the archive to its end, with --latest, instead of stopping there
-    #[arg(long, conflicts_with_all = ["action", "timeline", "exclusive", "at", "lsn", "xid", "name", "immediate"])]
+    #[arg(long, conflicts_with_all = ["action", "timeline", "exclusive", "at", "lsn", "xid", "name", "immediate", "before_drop", "before_xid"])]
     pub standby: bool,
     /// Go on with a restore into this folder that was cut short
     #[arg(long)]

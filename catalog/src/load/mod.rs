@@ -1,9 +1,11 @@
 //! The catalog of a real repository: reads what the decisions need to know, and carries them through.
 
+mod before;
 mod contents;
 mod heads;
 mod index;
 mod inventory;
+mod log;
 mod names;
 mod systems;
 
@@ -19,6 +21,7 @@ use crate::retention::{Decision, Holdings, Rules, decide};
 use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows};
 
 pub use index::Made;
+pub use log::{LogItem, LogProgress, LogQuery, LogReport, LogSink};
 pub use names::NameBook;
 pub use systems::newest_system;
 
@@ -73,13 +76,17 @@ impl Catalog {
     /// The way to a moment, see [`plan()`]. What is damaged and not needed for it is told in the plan's notes. Every segment that it
     /// needs was seen in a listing of this catalog (R12).
     pub async fn plan(&mut self, request: &Request) -> Result<Plan, PlanError> {
+        let request = &self.settle_before(request).await?;
         let mut inventory = self.inventory.clone();
         let mut damage = None;
         loop {
             match self.settle(&inventory, |inventory, known| plan(inventory, request, known)).await {
                 // It ends: each log is listed once.
                 Ok(plan) if self.list_again(&plan, &mut inventory).await? => {}
-                Ok(plan) => return self.without_damaged(plan, damage),
+                Ok(mut plan) => {
+                    plan.notes.extend(before::note(&plan.request.target));
+                    return self.without_damaged(plan, damage);
+                }
                 // It ends: each round takes a segment out.
                 Err(error) if self.take_out_damaged(&mut inventory) => {
                     damage.get_or_insert(error);
@@ -138,7 +145,10 @@ impl Catalog {
     fn without_damaged(&self, mut plan: Plan, damage: Option<PlanError>) -> Result<Plan, PlanError> {
         plan.notes.extend(self.heads.notes().iter().cloned());
         let Some(damage) = damage else { return Ok(plan) };
-        let is_fixed = matches!(plan.request.target, Target::Immediate | Target::Lsn(_) | Target::Time(_));
+        let is_fixed = matches!(
+            plan.request.target,
+            Target::Immediate | Target::Lsn(_) | Target::Time(_) | Target::Before(_)
+        );
         let is_beside = |segment: &SegmentName| plan.path.iter().all(|leg| leg.timeline != segment.timeline);
         if !is_fixed && !self.heads.damaged().keys().all(is_beside) {
             return Err(damage);

@@ -141,12 +141,17 @@ fn along(inventory: &Inventory, path: &Path, request: &Request, known: &Known) -
         Target::Xid(xid) => position::at_xid(&way, &candidates, *xid)?,
         Target::Name(name) => position::at_name(&way, &candidates, name)?,
         Target::Time(time) => moment::at_time(&way, &candidates, *time)?,
+        Target::Before(before) => match &before.found {
+            Some(loss) => position::before(&way, &candidates, loss.stop)?,
+            // Whoever asks without having looked for it has not found it.
+            None => return Err(position::not_looked_for(&way).into()),
+        },
     };
     way.finish(found)
 }
 
 /// The path to the timeline that was named, or to the newest.
-fn path_for(inventory: &Inventory, timeline: Option<TimelineId>) -> Result<Path, Unreachable> {
+pub(crate) fn path_for(inventory: &Inventory, timeline: Option<TimelineId>) -> Result<Path, Unreachable> {
     let Some(timeline) = timeline.or_else(|| inventory.newest_timeline()) else {
         return Err(Unreachable::NoBackup);
     };

@@ -61,6 +61,20 @@ pub(super) fn at_lsn<'a>(way: &Way<'a>, candidates: &[&'a Backup], lsn: Lsn) -> 
     Err(behind(way, backup, run_end)?.into())
 }
 
+/// Just in front of the record at a position.
+pub(super) fn before<'a>(way: &Way<'a>, candidates: &[&'a Backup], lsn: Lsn) -> Result<Found<'a>, Unsettled> {
+    let mut found = at_lsn(way, candidates, lsn)?;
+    if let Stop::Record { inclusive, .. } = &mut found.stop {
+        *inclusive = false;
+    }
+    Ok(found)
+}
+
+/// A transaction that nobody has looked for in the records.
+pub(super) fn not_looked_for(way: &Way<'_>) -> Unreachable {
+    not_found(way, "`highwater log` shows what happened")
+}
+
 /// The end of a transaction. Ids come again after 4 billion transactions: the latest of that id is taken.
 pub(super) fn at_xid<'a>(way: &Way<'a>, candidates: &[&'a Backup], xid: u32) -> Result<Found<'a>, Unsettled> {
     let mut until = None;

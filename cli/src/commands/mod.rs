@@ -8,6 +8,7 @@ pub mod hold;
 mod index;
 mod init;
 mod list;
+mod log;
 mod plan;
 mod restore;
 mod status;
@@ -15,6 +16,8 @@ pub mod verify;
 mod window;
 
 use clap::CommandFactory;
+
+pub use log::LogArgs;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -38,6 +41,7 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::List => list::run(&context).await,
         Command::Window => window::run(&context).await,
         Command::Index => index::run(&context).await,
+        Command::Log(args) => log::run(&context, args).await,
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,

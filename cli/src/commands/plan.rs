@@ -1,6 +1,8 @@
 //! `highwater plan`: how a moment would be reached, or why it cannot.
 
-use highwater_catalog::{Catalog, Plan, PlanError, Request, Stop, Target, Transaction, parse_time};
+use highwater_catalog::{
+    Before, BeforeWhat, Catalog, Plan, PlanError, Request, Stop, Target, Transaction, parse_time,
+};
 use highwater_wal::Timestamp;
 use time::OffsetDateTime;
 
@@ -31,7 +33,7 @@ pub async fn find(catalog: &mut Catalog, request: &Request) -> Result<Plan, Erro
 
 /// What the arguments ask for.
 pub fn request(way: &WayArgs) -> Result<Request, Error> {
-    let (target, is_cut) = target(&way.target)?;
+    let (target, is_cut) = target(way)?;
     Ok(Request {
         target,
         timeline: way.timeline,
@@ -42,8 +44,8 @@ pub fn request(way: &WayArgs) -> Result<Request, Error> {
 }
 
 /// The target, and whether a time was cut to whole microseconds.
-fn target(args: &TargetArgs) -> Result<(Target, bool), Error> {
-    let TargetArgs { latest, immediate: _, at, lsn, xid, name } = args;
+fn target(way: &WayArgs) -> Result<(Target, bool), Error> {
+    let TargetArgs { latest, immediate: _, at, lsn, xid, name, before_drop, before_xid } = &way.target;
     if let Some(text) = at {
         let parsed = parse_time(text, OffsetDateTime::now_utc(), output::offset_at)?;
         return Ok((Target::Time(parsed.time), parsed.is_cut));
@@ -56,6 +58,10 @@ fn target(args: &TargetArgs) -> Result<(Target, bool), Error> {
         Target::Xid(*xid)
     } else if let Some(name) = name {
         Target::Name(name.clone())
+    } else if let Some(table) = before_drop {
+        just_before(BeforeWhat::Drop { table: table.clone(), last: way.last })
+    } else if let Some(xid) = before_xid {
+        just_before(BeforeWhat::Transaction { xid: *xid })
     } else {
         // clap sees to it that one of them is given.
         Target::Immediate
@@ -63,10 +69,21 @@ fn target(args: &TargetArgs) -> Result<(Target, bool), Error> {
     Ok((target, false))
 }
 
+fn just_before(what: BeforeWhat) -> Target {
+    Target::Before(Box::new(Before { what, found: None }))
+}
+
 /// The target as people read it: a time with the offset that it was understood with.
 pub fn shown(target: &Target) -> String {
     match target {
         Target::Time(time) => output::local(*time),
+        Target::Before(before) => match &before.found {
+            Some(loss) => {
+                let at = output::local(loss.time);
+                format!("before transaction {} {} at {at} (LSN {})", loss.xid, loss.what, loss.lsn)
+            }
+            None => before.to_string(),
+        },
         other => other.to_string(),
     }
 }

@@ -8,7 +8,7 @@ mod zone;
 pub use progress::Bar;
 pub use table::{Align, Table};
 pub use units::{bytes, count, duration};
-pub use zone::{local, offset_at};
+pub use zone::{local, local_micros, offset_at};
 
 use serde::Serialize;
 

@@ -14,12 +14,21 @@ pub fn local(time: Timestamp) -> String {
     in_zone.map_or_else(|| time.to_string(), shown)
 }
 
+/// The same with all six digits of the microseconds, so that lines below one another line up.
+pub fn local_micros(time: Timestamp) -> String {
+    let in_zone = time.to_datetime(UtcOffset::UTC).and_then(|utc| time.to_datetime(offset_at(utc)));
+    in_zone.map_or_else(|| time.to_string(), |date| with_micros(date, &format!(".{:06}", date.microsecond())))
+}
+
 fn shown(date: OffsetDateTime) -> String {
+    match date.microsecond() {
+        0 => with_micros(date, ""),
+        micros => with_micros(date, &format!(".{micros:06}")),
+    }
+}
+
+fn with_micros(date: OffsetDateTime, micros: &str) -> String {
     let offset = date.offset();
-    let micros = match date.microsecond() {
-        0 => String::new(),
-        micros => format!(".{micros:06}"),
-    };
     let (hours, minutes, _) = offset.as_hms();
     let sign = if offset.is_negative() { '-' } else { '+' };
     let clock = format!("{:02}:{:02}:{:02}{micros}", date.hour(), date.minute(), date.second());

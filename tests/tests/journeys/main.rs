@@ -20,4 +20,6 @@ mod restore_to_a_moment;
 mod restore_with_keys_apart;
 mod restores;
 mod restores_are_proven_first;
+mod the_dropped_table_comes_back;
+mod the_log_tells_what_happened;
 mod what_the_archive_tells;

@@ -1,0 +1,277 @@
+//! The moment just before a transaction: the one that dropped a table, or any.
+
+use std::ops::ControlFlow;
+
+use highwater_wal::{Lsn, RawRecord, Records, RelationFile, SegmentName, WalFile, rmgr};
+
+use super::log::{LogItem, LogProgress, LogQuery, LogSink};
+use super::{Catalog, PlanError};
+use crate::log::{Fate, LogFilter, LogLine, TableLine, TablePattern};
+use crate::plan::path_for;
+use crate::target::{Before, BeforeWhat, Loss};
+use crate::{Request, Target, Unreachable};
+
+/// Transactions that dropped the same table that are looked at.
+const MAX_LOSSES: usize = 1000;
+
+/// Segments that are read in search of the mark that `DROP DATABASE` leaves before it removes files.
+const MAX_SEGMENTS_FOR_MARK: u64 = 4;
+
+/// Opcodes in `xl_info` of heap records (`heapam_xlog.h`).
+const HEAP_OPCODE_MASK: u8 = 0x70;
+const HEAP_DELETE: u8 = 0x10;
+const HEAP_INPLACE: u8 = 0x70;
+
+impl Catalog {
+    /// A request whose target is told by what a transaction did, with the place in the WAL that this means.
+    ///
+    /// # Errors
+    /// [`PlanError::Unreachable`] where there is no such transaction in what can be reached, or several; those of the repository.
+    pub(super) async fn settle_before(&mut self, request: &Request) -> Result<Request, PlanError> {
+        let Target::Before(before) = &request.target else { return Ok(request.clone()) };
+        let Before { what, found: None } = before.as_ref() else { return Ok(request.clone()) };
+        let losses = match what {
+            BeforeWhat::Drop { table, .. } => self.drops_of(table, request).await?,
+            BeforeWhat::Transaction { xid } => self.ends_of(*xid, request).await?,
+        };
+        let found = match (losses.as_slice(), what) {
+            ([], _) => return Err(self.nothing_before(request, what)?.into()),
+            ([one], _) => one.clone(),
+            ([newest, ..], BeforeWhat::Drop { last: true, .. } | BeforeWhat::Transaction { .. }) => {
+                newest.clone()
+            }
+            (_, BeforeWhat::Drop { table, last: false }) => {
+                return Err(Unreachable::SeveralDrops { table: table.to_string(), at: losses }.into());
+            }
+        };
+        let target = Target::Before(Box::new(Before { what: what.clone(), found: Some(found) }));
+        Ok(Request { target, exclusive: true, ..request.clone() })
+    }
+
+    fn nothing_before(&self, request: &Request, what: &BeforeWhat) -> Result<Unreachable, PlanError> {
+        let timeline = path_for(self.inventory(), request.timeline)?.timeline();
+        let hint = match what {
+            BeforeWhat::Drop { .. } => {
+                "`highwater log --drops` shows what was dropped and truncated, and by which names; a table that another timeline has \
+                 lost is found with --timeline"
+            }
+            BeforeWhat::Transaction { .. } => {
+                "`highwater log` shows the transactions; subtransactions and transactions that were still open have no end of their own"
+            }
+        };
+        Ok(Unreachable::NotFound { target: request.target.clone(), timeline, hint: hint.to_owned() })
+    }
+
+    /// Where the first backup that may serve is consistent: what happened before cannot be undone.
+    fn earliest(&self, request: &Request) -> Option<Lsn> {
+        let backups = self.inventory().backups.iter();
+        let serves = |label: &str| request.backup.as_ref().is_none_or(|wanted| wanted == label);
+        backups.filter(|backup| serves(&backup.label)).map(|backup| backup.stop).min()
+    }
+
+    /// The transactions that dropped or truncated a table, newest first.
+    async fn drops_of(&mut self, table: &TablePattern, request: &Request) -> Result<Vec<Loss>, PlanError> {
+        let filter = LogFilter { drops: true, ..self.reachable(request) };
+        let lines = self.collect(filter, request, MAX_LOSSES).await?;
+        let mut losses = Vec::new();
+        for line in lines {
+            let lost = line.tables.iter().find(|lost| is_lost(lost.fate) && table.matches(&lost.table));
+            if let Some(lost) = lost {
+                losses.push(loss(&line, line.lsn, verb(lost)));
+            } else if let Some(name) = self.database_with(table, &line, request).await? {
+                let stop = self.before_database_drop(&line, request).await?;
+                losses.push(loss(&line, stop, format!("dropped database {name}, which had it")));
+            }
+        }
+        Ok(losses)
+    }
+
+    /// The end of a transaction, the newest of that number.
+    async fn ends_of(&mut self, xid: u32, request: &Request) -> Result<Vec<Loss>, PlanError> {
+        let filter = LogFilter { xid: Some(xid), aborted: true, ..self.reachable(request) };
+        let mut losses = Vec::new();
+        for line in self.collect(filter, request, 1).await? {
+            let stop = match line.databases_dropped.is_empty() {
+                true => line.lsn,
+                false => self.before_database_drop(&line, request).await?,
+            };
+            let what = if line.committed { "was committed" } else { "was rolled back" };
+            losses.push(loss(&line, stop, what.to_owned()));
+        }
+        Ok(losses)
+    }
+
+    fn reachable(&self, request: &Request) -> LogFilter {
+        LogFilter { from: self.earliest(request), ..LogFilter::default() }
+    }
+
+    async fn collect(
+        &mut self,
+        filter: LogFilter,
+        request: &Request,
+        most: usize,
+    ) -> Result<Vec<LogLine>, PlanError> {
+        let mut found = Collected { lines: Vec::new(), most, damage: None };
+        let query = LogQuery { filter, timeline: request.timeline };
+        self.what_happened(&query, &mut found).await?;
+        match found.damage {
+            // What is looked for may lie in it.
+            Some((segment, reason)) => {
+                let key = self.cluster().section().wal(WalFile::Segment(segment));
+                Err(highwater_repository::Error::damaged(key, reason).into())
+            }
+            None => Ok(found.lines),
+        }
+    }
+
+    /// The name of a database that was dropped by this transaction and had a table of that name, by the names that were taken.
+    async fn database_with(
+        &mut self,
+        table: &TablePattern,
+        line: &LogLine,
+        request: &Request,
+    ) -> Result<Option<String>, PlanError> {
+        if line.databases_dropped.is_empty() {
+            return Ok(None);
+        }
+        let path = path_for(self.inventory(), request.timeline)?;
+        let mut book = super::NameBook::open(self.cluster()).await?;
+        let names = book.around(&path, line.lsn).await?;
+        for dropped in &line.databases_dropped {
+            let Some(name) = names.database(dropped.oid, line.lsn) else { continue };
+            let is_meant = table.database.as_deref().is_none_or(|wanted| wanted == name);
+            let has = |known: &std::sync::Arc<crate::NamesTable>| {
+                let mut found = known.find(table.schema.as_deref(), &table.name);
+                found.any(|relation| relation.database == dropped.oid)
+            };
+            if is_meant && names.tables().iter().any(has) {
+                return Ok(Some(name.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The place before all that `DROP DATABASE` does: it marks the row in `pg_database` in place, which no rollback takes back, then
+    /// deletes it, removes the files, and commits (`dropdb`, dbcommands.c, PostgreSQL 14.9 and later).
+    async fn before_database_drop(&mut self, line: &LogLine, request: &Request) -> Result<Lsn, PlanError> {
+        let first = line.first.unwrap_or(line.lsn);
+        let path = path_for(self.inventory(), request.timeline)?;
+        let size = self.inventory().segment_size;
+        let last = line.lsn.0 / size.bytes();
+        let at = first.0 / size.bytes();
+        let mut from = at;
+        while at - from + 1 < MAX_SEGMENTS_FOR_MARK
+            && from > 0
+            && self.inventory().has(path.segment(from - 1, size))
+        {
+            from -= 1;
+        }
+        let mut search = MarkSearch { xid: line.xid, upto: line.lsn, marks: Vec::new(), deleted: Vec::new() };
+        let mut records = Records::new(size, Some(self.cluster().system_id()));
+        for number in from..=last {
+            let segment: SegmentName = path.segment(number, size);
+            let object = self.cluster().get_wal(WalFile::Segment(segment)).await?;
+            if records.push_segment(segment, object.bytes).is_err() {
+                break;
+            }
+            while let Some(Ok(record)) = records.next_raw() {
+                search.note(&record);
+            }
+        }
+        Ok(search.mark().map_or(first, |mark| mark.min(first)))
+    }
+}
+
+/// What to know of a plan whose target lies just before a transaction.
+pub(super) fn note(target: &Target) -> Option<String> {
+    let Target::Before(before) = target else { return None };
+    let loss = before.found.as_ref()?;
+    loss.prepared.then(|| {
+        format!(
+            "transaction {} had been prepared before it was finished: the restored cluster holds it as prepared, with its locks, until \
+             ROLLBACK PREPARED (its name is in pg_prepared_xacts)",
+            loss.xid
+        )
+    })
+}
+
+fn is_lost(fate: Option<Fate>) -> bool {
+    matches!(fate, Some(Fate::Dropped | Fate::Truncated | Fate::Gone))
+}
+
+fn verb(line: &TableLine) -> String {
+    let verb = match line.fate {
+        Some(Fate::Truncated) => "truncated",
+        Some(Fate::Gone) => "dropped, truncated or rewrote",
+        _ => "dropped",
+    };
+    format!("{verb} {}", line.table)
+}
+
+fn loss(line: &LogLine, stop: Lsn, what: String) -> Loss {
+    let LogLine { lsn, time, xid, timeline, prepared, .. } = *line;
+    Loss { stop, lsn, time, xid, timeline, prepared, what }
+}
+
+/// Takes lines, the newest first.
+struct Collected {
+    lines: Vec<LogLine>,
+    most: usize,
+    damage: Option<(SegmentName, String)>,
+}
+
+impl LogSink for Collected {
+    fn item(&mut self, item: LogItem) -> ControlFlow<()> {
+        match item {
+            LogItem::Line(line) => self.lines.push(*line),
+            LogItem::Damaged { segment, reason } => {
+                self.damage = Some((segment, reason));
+                return ControlFlow::Break(());
+            }
+            LogItem::Hole(_) | LogItem::Written(..) => {}
+        }
+        if self.lines.len() >= self.most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn progress(&mut self, _progress: &LogProgress) {}
+}
+
+/// A row: the file that it is in, its block, its number on that.
+type RowPlace = (RelationFile, u32, u16);
+
+/// Looks for rows that were changed in place, and that a transaction deleted afterwards.
+struct MarkSearch {
+    xid: u32,
+    upto: Lsn,
+    marks: Vec<(Lsn, RowPlace)>,
+    deleted: Vec<RowPlace>,
+}
+
+impl MarkSearch {
+    fn note(&mut self, record: &RawRecord<'_>) {
+        let opcode = record.header.info & HEAP_OPCODE_MASK;
+        if record.header.rmgr != rmgr::HEAP || record.lsn >= self.upto {
+            return;
+        }
+        match opcode {
+            HEAP_INPLACE => self.marks.extend(place(record, 0).map(|place| (record.lsn, place))),
+            // The number of the deleting transaction stands in front.
+            HEAP_DELETE if record.header.xid == self.xid => self.deleted.extend(place(record, 4)),
+            _ => {}
+        }
+    }
+
+    /// Where the last such row was changed in place.
+    fn mark(&self) -> Option<Lsn> {
+        let marks = self.marks.iter().rev();
+        marks.into_iter().find(|(_, place)| self.deleted.contains(place)).map(|(lsn, _)| *lsn)
+    }
+}
+
+/// The row that a heap record is about, in a relation that all databases share; its number stands at `offset` in the main data.
+fn place(record: &RawRecord<'_>, offset: usize) -> Option<RowPlace> {
+    let parts = record.parts()?;
+    let block = parts.blocks().next().filter(|block| block.relation.database == 0)?;
+    let number = parts.main().get(offset..offset + 2)?;
+    Some((block.relation, block.block, u16::from_le_bytes([number[0], number[1]])))
+}

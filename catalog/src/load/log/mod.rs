@@ -1,0 +1,428 @@
+//! `log` for a real repository: which segments are read, in which order, and what comes out of it.
+
+mod explain;
+mod feed;
+mod names;
+mod origin;
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+
+use highwater_repository::{ClusterRepository, Error, WalHead};
+use highwater_wal::{Lsn, SegmentName, TimelineId};
+
+use super::{Catalog, PlanError};
+use crate::log::{Backwards, LogFilter, LogLine, describe};
+use crate::plan::path_for;
+use crate::{Hole, Inventory, Path};
+use explain::Explained;
+use feed::Feed;
+use names::LogNames;
+use origin::Origins;
+use read::{Beginning, Broken, ReadStretch, Reader};
+
+/// Segments that are read in one stretch at most. A stretch is read from its oldest segment on, so the more there are the longer the
+/// newest waits; the fewer, the less is read ahead.
+const MAX_STRETCH: u64 = 8;
+
+/// Bytes of WAL that are read back at most in search of a transaction's beginning; what began before is shown as partial.
+const MAX_LOOK_BACK_BYTES: u64 = 1 << 30;
+
+/// Summaries that are asked for in one go.
+const HEADS_AT_ONCE: u64 = 256;
+
+/// What to tell of the log, and of which WAL.
+#[derive(Debug, Clone, Default)]
+pub struct LogQuery {
+    /// What is wanted.
+    pub filter: LogFilter,
+    /// The timeline whose path is followed; the newest where nothing was said.
+    pub timeline: Option<TimelineId>,
+}
+
+/// Something that the log tells. The newest comes first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogItem {
+    /// A transaction, or a restore point.
+    Line(Box<LogLine>),
+    /// Segments that are not in the archive although later ones are: what happened in them is not told.
+    Hole(Hole),
+    /// A segment that is damaged: what happened in it is told up to the damage at best.
+    Damaged {
+        /// The segment.
+        segment: SegmentName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// WAL that was read: bytes by the time of the transaction's end behind them, and those behind the last.
+    Written(Vec<(highwater_wal::Timestamp, u64)>, u64),
+}
+
+/// How far the search is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogProgress {
+    /// Segments that were looked at, or passed over by what their summaries say.
+    pub segments: u64,
+    /// Segments in the range.
+    pub of_segments: u64,
+    /// Segments that were read.
+    pub segments_read: u64,
+    /// Bytes of WAL that were read.
+    pub bytes_read: u64,
+    /// Where the search is.
+    pub at: Option<SegmentName>,
+}
+
+/// What the log has told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogReport {
+    /// How much was looked at and read.
+    pub progress: LogProgress,
+    /// Damaged segments.
+    pub damaged: u64,
+    /// Holes.
+    pub holes: u64,
+    /// What else there is to know: WAL of other timelines, what is damaged. Sentences.
+    pub notes: Vec<String>,
+}
+
+/// Takes what the log tells. [`ControlFlow::Break`] ends the search.
+pub trait LogSink {
+    /// The next item.
+    fn item(&mut self, item: LogItem) -> ControlFlow<()>;
+    /// How far the search is.
+    fn progress(&mut self, progress: &LogProgress);
+}
+
+impl Catalog {
+    /// Tells what happened, the newest first. Memory does not grow with the range.
+    ///
+    /// # Errors
+    /// [`PlanError::Unreachable`] where the timeline is not there, or its history; those of the repository, but for damaged segments,
+    /// which are told.
+    pub async fn what_happened(
+        &mut self,
+        query: &LogQuery,
+        sink: &mut dyn LogSink,
+    ) -> Result<LogReport, PlanError> {
+        let path = path_for(self.inventory(), query.timeline)?;
+        let names = LogNames::open(self.cluster(), &path).await?;
+        let runs = runs(self.inventory(), &path);
+        let mut report = LogReport { notes: beside(self.inventory(), &path), ..LogReport::default() };
+        report.notes.extend(self.inventory().troubles());
+        let mut search = Search::new(self, &path, query, names, &runs);
+        let ended = search.run(sink).await;
+        report.progress = search.progress;
+        (report.damaged, report.holes) = (search.damaged, search.holes);
+        report.notes.extend(search.names.damage());
+        ended?;
+        Ok(report)
+    }
+}
+
+/// The unbroken runs of segments along a path, by number, oldest first.
+fn runs(inventory: &Inventory, path: &Path) -> Vec<RangeInclusive<u64>> {
+    let mut runs = Vec::new();
+    let mut next = path.next_from(inventory, 0);
+    // It ends: each run begins behind the one before, and there are as many as there are holes.
+    while let Some((first, last)) = next.and_then(|first| Some((first, path.run_from(inventory, first)?))) {
+        runs.push(first..=last);
+        next = path.next_from(inventory, last + 1);
+    }
+    runs
+}
+
+/// What other timelines hold that the path does not.
+fn beside(inventory: &Inventory, path: &Path) -> Vec<String> {
+    let size = inventory.segment_size;
+    let mut notes = Vec::new();
+    for timeline in inventory.timelines() {
+        let Some(other) = inventory.path(timeline).filter(|_| timeline != path.timeline()) else { continue };
+        let parts = path.parts_from(&other);
+        let first = parts.0 / size.bytes();
+        let count = inventory.segments_on(timeline).map_or(0, |set| {
+            set.runs().map(|run| (*run.end() + 1).saturating_sub((*run.start()).max(first))).sum::<u64>()
+        });
+        // Of a timeline that the path left, the segment with the fork is on the path as a copy.
+        let beside = if path.leg(timeline).is_some() || other.covers(path.timeline(), parts) {
+            count.saturating_sub(1)
+        } else {
+            count
+        };
+        if beside > 0 {
+            notes.push(format!(
+                "timeline {timeline} parts from this path at {parts} and has {beside} more segments; --timeline {timeline} tells what \
+                 happened there"
+            ));
+        }
+    }
+    notes
+}
+
+/// One search through the WAL, from its end to its beginning.
+struct Search<'a> {
+    catalog: &'a mut Catalog,
+    cluster: ClusterRepository,
+    path: &'a Path,
+    filter: &'a LogFilter,
+    runs: &'a [RangeInclusive<u64>],
+    names: LogNames,
+    joined: Backwards,
+    /// Heads of the segments around the place of the search; `None` for a damaged one.
+    heads: BTreeMap<u64, Option<Arc<WalHead>>>,
+    behind: Option<Beginning>,
+    /// Damaged segments: a block ends with one at most.
+    walls: BTreeSet<u64>,
+    /// What was read again for the sake of what was dropped.
+    explained: Option<Explained>,
+    explained_bytes: u64,
+    origins: Origins,
+    progress: LogProgress,
+    damaged: u64,
+    holes: u64,
+}
+
+impl<'a> Search<'a> {
+    fn new(
+        catalog: &'a mut Catalog,
+        path: &'a Path,
+        query: &'a LogQuery,
+        names: LogNames,
+        runs: &'a [RangeInclusive<u64>],
+    ) -> Search<'a> {
+        Search {
+            cluster: catalog.cluster().clone(),
+            catalog,
+            path,
+            filter: &query.filter,
+            runs,
+            names,
+            joined: Backwards::default(),
+            heads: BTreeMap::new(),
+            behind: None,
+            walls: BTreeSet::new(),
+            explained: None,
+            explained_bytes: 0,
+            origins: Origins::default(),
+            progress: LogProgress::default(),
+            damaged: 0,
+            holes: 0,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        self.catalog.inventory().segment_size.bytes()
+    }
+
+    /// The numbers of the segments in which what was asked for can end.
+    fn range(&self) -> (u64, u64) {
+        let size = self.size();
+        let first = self.filter.from.map_or(0, |lsn| lsn.0 / size);
+        let last = self.filter.to.map_or(u64::MAX, |lsn| lsn.0.saturating_sub(1) / size);
+        (first, last)
+    }
+
+    async fn run(&mut self, sink: &mut dyn LogSink) -> Result<(), Error> {
+        let (lowest, highest) = self.range();
+        let inside = |run: &RangeInclusive<u64>| {
+            let (first, last) = ((*run.start()).max(lowest), (*run.end()).min(highest));
+            (last + 1).saturating_sub(first)
+        };
+        self.progress.of_segments = self.runs.iter().map(inside).sum();
+        let runs = self.runs;
+        for (index, run) in runs.iter().enumerate().rev() {
+            if *run.end() < lowest {
+                break;
+            }
+            if *run.start() > highest {
+                continue;
+            }
+            if self.through(run, sink).await?.is_break() {
+                return Ok(());
+            }
+            if let Some(older) = index.checked_sub(1).map(|index| &runs[index])
+                && *run.start() > lowest
+                && self.hole(*older.end() + 1, *run.start() - 1, sink).is_break()
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn hole(&mut self, first: u64, last: u64, sink: &mut dyn LogSink) -> ControlFlow<()> {
+        self.holes += 1;
+        let size = self.catalog.inventory().segment_size;
+        let name = |number| self.path.segment(number, size);
+        sink.item(LogItem::Hole(Hole { first: name(first), last: name(last), segments: last - first + 1 }))
+    }
+
+    /// Goes through one unbroken run.
+    async fn through(
+        &mut self,
+        run: &RangeInclusive<u64>,
+        sink: &mut dyn LogSink,
+    ) -> Result<ControlFlow<()>, Error> {
+        let (lowest, highest) = self.range();
+        // The number behind the segment that comes next.
+        let mut left = (*run.end()).min(highest) + 1;
+        let mut length = 1;
+        while left > *run.start() {
+            let last = left - 1;
+            if !self.waits() && last < lowest {
+                break;
+            }
+            if !self.waits() && !self.may_hold(last, run).await? {
+                self.passed(last, 1, sink);
+                (left, length) = (last, 1);
+                continue;
+            }
+            let first = self.block_up_to(last, length, run).await?;
+            let Some(read) = self.block(first, last, run).await? else { continue };
+            self.progress.segments_read += last - first + 1;
+            self.passed(first, last - first + 1, sink);
+            if self.take(read, first >= lowest, sink).await?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            (left, length) = (first, (length * 2).min(MAX_STRETCH));
+            let too_far = Lsn(left.saturating_mul(self.size())) + MAX_LOOK_BACK_BYTES;
+            if self.let_go(too_far, sink).await?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        // What lies in front of the run is not there: nothing more will be known.
+        self.behind = None;
+        self.let_go(Lsn::INVALID, sink).await
+    }
+
+    /// Whether something waits for what lies further back.
+    fn waits(&self) -> bool {
+        self.joined.waiting_since().is_some()
+    }
+
+    /// The first segment of the block that ends with `last`.
+    async fn block_up_to(&mut self, last: u64, length: u64, run: &RangeInclusive<u64>) -> Result<u64, Error> {
+        let (lowest, _) = self.range();
+        let mut first = last;
+        while first > *run.start() && last - first + 1 < length && !self.walls.contains(&(first - 1)) {
+            // What waits needs the next segment whatever is in it.
+            let is_wanted = self.waits() || first > lowest && self.may_hold(first - 1, run).await?;
+            if !is_wanted {
+                break;
+            }
+            first -= 1;
+        }
+        Ok(first)
+    }
+
+    /// Reads a block of segments. `None` where there is damage inside it: then it is known where, and blocks end there.
+    async fn block(
+        &mut self,
+        first: u64,
+        last: u64,
+        run: &RangeInclusive<u64>,
+    ) -> Result<Option<ReadStretch>, Error> {
+        let behind = self.behind.take();
+        let size = self.catalog.inventory().segment_size;
+        let feed = Feed { path: self.path, filter: self.filter };
+        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed };
+        let read = reader.stretch(first, last, behind, *run.end()).await?;
+        self.progress.bytes_read += read.bytes;
+        match &read.broken {
+            // Newest first: what lies behind the damage comes before what lies in front of it.
+            Some(broken) if broken.number < last => {
+                self.walls.insert(broken.number);
+                Ok(None)
+            }
+            _ => Ok(Some(read)),
+        }
+    }
+
+    /// Takes what a block holds; one that is not inside the range was read for what ended in it only.
+    async fn take(
+        &mut self,
+        read: ReadStretch,
+        is_inside: bool,
+        sink: &mut dyn LogSink,
+    ) -> Result<ControlFlow<()>, Error> {
+        let ReadStretch { mut stretch, beginning, broken, seen, .. } = read;
+        self.behind = beginning;
+        if let Some(Broken { segment, reason, .. }) = broken {
+            self.damaged += 1;
+            // What began in front of the damage and ended behind it is known by half.
+            if self.let_go(Lsn::INVALID, sink).await?.is_break()
+                || sink.item(LogItem::Damaged { segment, reason }).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        self.names.learn(&stretch.ends, seen);
+        let written = LogItem::Written(std::mem::take(&mut stretch.written), stretch.written_behind);
+        self.joined.add(stretch);
+        Ok(if is_inside { sink.item(written) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Lets go what is whole, and what lies at or behind `too_far`, whole or not.
+    async fn let_go(&mut self, too_far: Lsn, sink: &mut dyn LogSink) -> Result<ControlFlow<()>, Error> {
+        while let Some(mut end) = self.joined.next().or_else(|| self.joined.give_up(too_far)) {
+            self.names.turn_to(end.lsn).await?;
+            self.explain(&mut end).await?;
+            self.find_origins(&end).await?;
+            let line = describe(&end, &self.names, self.filter.all_relations);
+            if self.filter.wants(&line) && sink.item(LogItem::Line(Box::new(line))).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn passed(&mut self, number: u64, count: u64, sink: &mut dyn LogSink) {
+        self.progress.segments = (self.progress.segments + count).min(self.progress.of_segments);
+        self.progress.at = Some(self.path.segment(number, self.catalog.inventory().segment_size));
+        sink.progress(&self.progress);
+    }
+
+    /// Whether a segment has to be read, by its summary. One whose summary cannot be read has to.
+    async fn may_hold(&mut self, number: u64, run: &RangeInclusive<u64>) -> Result<bool, Error> {
+        self.read_heads(number, run).await?;
+        let summary = |number: u64| self.heads.get(&number)?.as_ref()?.summary.as_ref();
+        let is_inside = |number: &u64| run.contains(number);
+        let before = number.checked_sub(1).filter(is_inside).and_then(summary);
+        let next = Some(number + 1).filter(is_inside).and_then(summary);
+        Ok(summary(number).is_none_or(|summary| self.filter.may_be_in(before, summary, next)))
+    }
+
+    /// Reads the heads of a segment and of those around it, if they are not there.
+    async fn read_heads(&mut self, number: u64, run: &RangeInclusive<u64>) -> Result<(), Error> {
+        let before = number.saturating_sub(1).max(*run.start());
+        let behind = (number + 1).min(*run.end());
+        if [before, number, behind].iter().all(|number| self.heads.contains_key(number)) {
+            return Ok(());
+        }
+        let (lowest, _) = self.range();
+        let first = (number + 1).saturating_sub(HEADS_AT_ONCE).max(*run.start()).max(lowest).min(before);
+        let size = self.catalog.inventory().segment_size;
+        let names: Vec<(u64, SegmentName)> =
+            (first..=behind).map(|number| (number, self.path.segment(number, size))).collect();
+        let segments: Vec<SegmentName> = names.iter().map(|(_, name)| *name).collect();
+        self.heads.clear();
+        match self.catalog.heads(&segments).await {
+            Ok(heads) => self.heads.extend((first..=behind).zip(heads.into_iter().map(Some))),
+            // One that is damaged must not hide the others.
+            Err(Error::Damaged { .. }) => {
+                for (number, name) in names {
+                    let head = match self.catalog.heads(&[name]).await {
+                        Ok(mut heads) => heads.pop(),
+                        Err(Error::Damaged { .. }) => None,
+                        Err(error) => return Err(error),
+                    };
+                    self.heads.insert(number, head);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! Reads a stretch of segments, the next one being fetched while one is taken apart.
+
+use futures_util::stream::{self, StreamExt};
+use highwater_repository::{ClusterRepository, Error};
+use highwater_wal::{CatalogRows, Lsn, Records, Refusal, SegmentName, SegmentSize, WalFile};
+
+use super::feed::{Feed, Seen};
+use crate::Path;
+use crate::log::{Assembler, ClassChange, Stretch};
+
+/// Segments that are fetched ahead of the one that is being read.
+const READ_AHEAD: usize = 2;
+
+/// Bytes of a segment that are kept for the record that runs into it from the one before. One that runs further is read again.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Changes of rows of `pg_class` that are kept of one reading.
+const MAX_CLASSES: usize = 200_000;
+
+/// Segments that a record can run over: a record has at most 1 GiB, a segment at least 1 MiB.
+const MAX_RUN_OVER: u64 = 1025;
+
+/// The beginning of a segment that was read.
+pub(super) struct Beginning {
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+/// What came out of reading segments.
+pub(super) struct ReadStretch {
+    pub stretch: Stretch,
+    /// The beginning of its first segment, for the stretch in front of it.
+    pub beginning: Option<Beginning>,
+    /// Where reading had to end early, and why.
+    pub broken: Option<Broken>,
+    /// Names that the WAL tells by the way.
+    pub seen: Seen,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// What was written into `pg_class`.
+pub(super) struct ReadClasses {
+    /// What happened to rows, with the transaction or subtransaction that did it, in order.
+    pub classes: Vec<(u32, ClassChange)>,
+    /// Names that the WAL tells by the way.
+    pub seen: Seen,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// A segment that could not be read, or not to its end.
+pub(super) struct Broken {
+    pub number: u64,
+    pub segment: SegmentName,
+    pub reason: String,
+}
+
+/// What is read, and along which path.
+pub(super) struct Reader<'a> {
+    pub cluster: &'a ClusterRepository,
+    pub path: &'a Path,
+    pub size: SegmentSize,
+    pub feed: Feed<'a>,
+}
+
+impl Reader<'_> {
+    fn name(&self, number: u64) -> SegmentName {
+        self.path.segment(number, self.size)
+    }
+
+    /// Reads the records that begin in the segments from `first` to `last`. `behind` is the beginning of the segment after the last,
+    /// where it was read already; `run_end` the last segment of the unbroken run.
+    ///
+    /// Damage ends the stretch early; what was read in front of it stands.
+    ///
+    /// # Errors
+    /// Those of the repository, but for damage.
+    pub async fn stretch(
+        &self,
+        first: u64,
+        last: u64,
+        behind: Option<Beginning>,
+        run_end: u64,
+    ) -> Result<ReadStretch, Error> {
+        let start = self.name(first).start(self.size);
+        let end = self.name(last).end(self.size);
+        let mut read = Reading {
+            feed: &self.feed,
+            records: Records::new(self.size, Some(self.cluster.system_id())),
+            catalogs: CatalogRows::default(),
+            assembler: Assembler::new(start),
+            seen: Seen::default(),
+            end,
+        };
+        let mut found = ReadStretch {
+            stretch: Stretch::default(),
+            beginning: None,
+            broken: None,
+            seen: Seen::default(),
+            bytes: 0,
+        };
+        let fetched = stream::iter(first..=last).map(|number| self.fetch(number)).buffered(READ_AHEAD);
+        futures_util::pin_mut!(fetched);
+        let mut upto = start;
+        while let Some((number, object)) = fetched.next().await {
+            let segment = self.name(number);
+            let bytes = match sound(object)? {
+                Ok(bytes) => bytes,
+                Err(reason) => {
+                    found.broken = Some(Broken { number, segment, reason });
+                    break;
+                }
+            };
+            found.bytes += bytes.len() as u64;
+            if number == first {
+                let kept = bytes[..bytes.len().min(KEPT_BYTES)].to_vec();
+                found.beginning = Some(Beginning { number, bytes: kept });
+            }
+            if let Err(refusal) = read.segment(segment, bytes) {
+                upto = read.records.end().unwrap_or(upto);
+                found.broken = Some(Broken { number, segment, reason: refusal.to_string() });
+                break;
+            }
+            upto = segment.end(self.size);
+        }
+        if found.broken.is_none() {
+            found.bytes += self.run_over(&mut read, last, behind, run_end).await?;
+        }
+        found.seen = read.seen;
+        found.stretch = read.assembler.finish(upto);
+        Ok(found)
+    }
+
+    /// Reads what is written into `pg_class` by the records that lie in these segments. It ends early at what cannot be read.
+    ///
+    /// # Errors
+    /// Those of the repository, but for damage.
+    pub async fn classes(&self, first: u64, last: u64, run_end: u64) -> Result<ReadClasses, Error> {
+        let mut records = Records::new(self.size, Some(self.cluster.system_id()));
+        let mut catalogs = CatalogRows::default();
+        let mut read = ReadClasses { classes: Vec::new(), seen: Seen::default(), bytes: 0 };
+        // The last record may run into the next segment.
+        let last = (last + 1).min(run_end);
+        let fetched = stream::iter(first..=last).map(|number| self.fetch(number)).buffered(READ_AHEAD);
+        futures_util::pin_mut!(fetched);
+        while let Some((number, object)) = fetched.next().await {
+            let Ok(bytes) = sound(object)? else { break };
+            read.bytes += bytes.len() as u64;
+            if records.push_segment(self.name(number), bytes).is_err() {
+                break;
+            }
+            while let Some(Ok(record)) = records.next_raw() {
+                let classes = &mut read.classes;
+                self.feed.names(&record, &mut catalogs, &mut read.seen, |xid, class| {
+                    if classes.len() < MAX_CLASSES {
+                        classes.push((xid, class));
+                    }
+                });
+            }
+        }
+        Ok(read)
+    }
+
+    async fn fetch(&self, number: u64) -> (u64, Result<Vec<u8>, Error>) {
+        let cluster = self.cluster.clone();
+        let file = WalFile::Segment(self.name(number));
+        // On a task of its own: unpacking one segment and reading another keep two cores busy.
+        let task = tokio::spawn(async move { cluster.get_wal(file).await.map(|object| object.bytes) });
+        let fetched = task.await.unwrap_or_else(|error| {
+            Err(Error::damaged(
+                self.cluster.section().wal(file),
+                format!("it could not be unpacked: {error}"),
+            ))
+        });
+        (number, fetched)
+    }
+
+    /// Completes the record that runs over the end of the last segment. What cannot be read behind that end is no damage here: whoever
+    /// reads that segment finds it.
+    async fn run_over(
+        &self,
+        read: &mut Reading<'_, '_>,
+        last: u64,
+        behind: Option<Beginning>,
+        run_end: u64,
+    ) -> Result<u64, Error> {
+        let mut bytes = 0;
+        let mut pushed = 0;
+        let mut next = last + 1;
+        if let Some(beginning) = behind.filter(|beginning| beginning.number == next && read.runs_over()) {
+            pushed = beginning.bytes.len();
+            if read.piece(self.name(next), self.name(next).start(self.size), beginning.bytes).is_err() {
+                return Ok(bytes);
+            }
+        }
+        while read.runs_over() && next <= run_end && next - last <= MAX_RUN_OVER {
+            let Ok(mut segment) = sound(self.fetch(next).await.1)? else { return Ok(bytes) };
+            bytes += segment.len() as u64;
+            let from = self.name(next).start(self.size) + pushed as u64;
+            segment.drain(..pushed.min(segment.len()));
+            if read.piece(self.name(next), from, segment).is_err() {
+                return Ok(bytes);
+            }
+            (pushed, next) = (0, next + 1);
+        }
+        Ok(bytes)
+    }
+}
+
+/// Damage told apart from what may pass.
+fn sound(object: Result<Vec<u8>, Error>) -> Result<Result<Vec<u8>, String>, Error> {
+    match object {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(Error::Damaged { key, reason }) => Ok(Err(format!("{key}: {reason}"))),
+        Err(error) if error.is_not_found() => Ok(Err(format!("{error}"))),
+        Err(error) => Err(error),
+    }
+}
+
+struct Reading<'a, 'b> {
+    feed: &'a Feed<'b>,
+    records: Records<Vec<u8>>,
+    catalogs: CatalogRows,
+    assembler: Assembler,
+    seen: Seen,
+    /// Records that begin from here on belong to another stretch.
+    end: Lsn,
+}
+
+impl Reading<'_, '_> {
+    fn segment(&mut self, name: SegmentName, bytes: Vec<u8>) -> Result<(), Refusal> {
+        self.records.push_segment(name, bytes)?;
+        self.read()
+    }
+
+    fn piece(&mut self, name: SegmentName, start: Lsn, bytes: Vec<u8>) -> Result<(), Refusal> {
+        self.records.push(name.timeline, start, bytes)?;
+        self.read()
+    }
+
+    fn read(&mut self) -> Result<(), Refusal> {
+        while let Some(record) = self.records.next_raw() {
+            let record = record?;
+            if record.lsn >= self.end {
+                return Ok(());
+            }
+            let Reading { feed, catalogs, seen, assembler, .. } = self;
+            feed.names(&record, catalogs, seen, |xid, class| assembler.class(xid, class));
+            // A record that is whole and says what nobody knows, as of an extension, does nothing that could be told.
+            _ = self.feed.record(&record, &mut self.assembler);
+        }
+        Ok(())
+    }
+
+    /// Whether a record of this stretch is still to be completed.
+    fn runs_over(&self) -> bool {
+        let unfinished = self.records.unfinished();
+        unfinished.is_some_and(|unfinished| unfinished.lsn.is_some_and(|lsn| lsn < self.end))
+    }
+}

@@ -1,0 +1,443 @@
+//! What a transaction did to which table, by name.
+
+use std::collections::BTreeMap;
+
+use highwater_wal::{Lsn, RelationFile, TimelineId, Timestamp};
+use serde::Serialize;
+
+use super::assembler::End;
+use super::deeds::{ClassChange, RowFate, Rows};
+use super::filter::quoted;
+
+/// OID of `pg_class`.
+const PG_CLASS: u32 = 1259;
+/// Numbers below are those of relations that `initdb` made (`FirstNormalObjectId`, transam.h).
+const FIRST_NORMAL_OID: u32 = 16384;
+
+/// A relation, as well as it can be named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Table {
+    /// The database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// The name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its OID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
+    /// `pg_class.relkind`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<char>,
+    /// The tablespace of its file, by OID.
+    pub tablespace: u32,
+    /// The database of its file, by OID; 0 for one that all databases share.
+    pub database_oid: u32,
+    /// The number of its file; 0 for one that has none.
+    pub file: u32,
+    /// Why it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+impl Table {
+    /// Whether it is a table of the users', or may be one.
+    fn is_of_users(&self) -> bool {
+        let system = matches!(self.schema.as_deref(), Some("pg_catalog" | "information_schema" | "pg_toast"));
+        let is_table = matches!(self.kind, None | Some('r' | 'm' | 'p'));
+        let by_initdb = self.name.is_none() && self.file < FIRST_NORMAL_OID;
+        is_table && !system && !by_initdb
+    }
+
+    fn is_class(&self) -> bool {
+        self.oid == Some(PG_CLASS) || self.name.is_none() && self.file == PG_CLASS
+    }
+
+    fn file(&self) -> RelationFile {
+        RelationFile { tablespace: self.tablespace, database: self.database_oid, relation: self.file }
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.schema, &self.name) {
+            (Some(schema), Some(name)) => write!(f, "{}.{}", quoted(schema), quoted(name)),
+            (None, Some(name)) => f.write_str(&quoted(name)),
+            _ => write!(f, "file {}/{}/{}", self.tablespace, self.database_oid, self.file),
+        }
+    }
+}
+
+/// Whether a relation file's name is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// It is.
+    Table(Table),
+    /// It is not, for this reason.
+    Unknown(String),
+}
+
+/// Knows names by number.
+pub trait Namer {
+    /// The relation that had a file at a place in the WAL.
+    fn file(&self, file: RelationFile, lsn: Lsn) -> Named;
+    /// A relation by its OID.
+    fn relation(&self, database: u32, oid: u32, lsn: Lsn) -> Option<Table>;
+    /// A schema by its OID.
+    fn schema(&self, database: u32, oid: u32, lsn: Lsn) -> Option<String>;
+    /// A database by its OID.
+    fn database(&self, oid: u32, lsn: Lsn) -> Option<String>;
+}
+
+/// What became of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It was made.
+    Created,
+    /// It is gone.
+    Dropped,
+    /// It was made and dropped.
+    CreatedAndDropped,
+    /// It was emptied (`TRUNCATE`).
+    Truncated,
+    /// It got a new file with the rows that it had (`VACUUM FULL`, `CLUSTER`, some forms of `ALTER TABLE`, `REFRESH MATERIALIZED VIEW`).
+    Rewritten,
+    /// Its file is gone; whether it got another cannot be told.
+    Gone,
+}
+
+/// What a transaction did to a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableLine {
+    /// The table.
+    #[serde(flatten)]
+    pub table: Table,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fate: Option<Fate>,
+    /// Rows changed.
+    #[serde(flatten)]
+    pub rows: Rows,
+    /// Rows that a rewrite has written one by one into the new file.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub copied: u64,
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Database {
+    /// Its OID.
+    pub oid: u32,
+    /// Its name, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A line of the log: a transaction, or a restore point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// When, by the server's clock.
+    pub time: Timestamp,
+    /// Where its record starts.
+    pub lsn: Lsn,
+    /// The LSN behind its record.
+    pub end: Lsn,
+    /// Where the transaction's first record starts that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<Lsn>,
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The transaction; 0 for a restore point.
+    pub xid: u32,
+    /// Committed, not rolled back.
+    pub committed: bool,
+    /// It had been prepared.
+    pub prepared: bool,
+    /// Its subtransactions.
+    pub subtransactions: usize,
+    /// Whether all that it did is told. If not, it began before what was read, and did at least this.
+    pub is_whole: bool,
+    /// The name, where it is a restore point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_point: Option<String>,
+    /// The database that it ran in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// What it did to tables.
+    pub tables: Vec<TableLine>,
+    /// Rows in relations that are not shown: catalogs, toast tables.
+    pub rows_elsewhere: u64,
+    /// What is not told because one transaction touched too many relations.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rows_left_out: u64,
+    /// Databases made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub databases_created: Vec<Database>,
+    /// Databases dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub databases_dropped: Vec<Database>,
+    /// Tablespaces dropped, by OID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces_dropped: Vec<u32>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Says what a transaction did. `all_relations` shows catalogs, toast tables and indexes, too.
+pub fn describe(end: &End, names: &dyn Namer, all_relations: bool) -> LogLine {
+    let mut tables = Tables::new(end, names);
+    tables.count_rows();
+    // Of what was rolled back only the rows are left, as what was tried.
+    if end.committed {
+        tables.tell_created();
+        tables.tell_dropped();
+        tables.tell_truncated();
+    }
+    let mut rows_elsewhere: u64 = 0;
+    let mut shown = Vec::new();
+    for line in tables.lines {
+        if all_relations || line.table.is_of_users() {
+            shown.push(line);
+        } else {
+            rows_elsewhere = rows_elsewhere.saturating_add(line.rows.total());
+        }
+    }
+    let databases = |oids: &[u32]| {
+        let named = oids.iter().map(|oid| Database { oid: *oid, name: names.database(*oid, end.lsn) });
+        named.collect()
+    };
+    let in_files = || end.deeds.rows().iter().map(|rows| rows.file.database).find(|oid| *oid != 0);
+    let database = end.database.filter(|oid| *oid != 0).or_else(in_files);
+    LogLine {
+        time: end.time,
+        lsn: end.lsn,
+        end: end.end,
+        first: end.deeds.first,
+        timeline: end.timeline,
+        xid: end.xid,
+        committed: end.committed,
+        prepared: end.prepared,
+        subtransactions: end.subtransactions.len(),
+        is_whole: end.is_whole,
+        restore_point: end.restore_point.clone(),
+        database: database.and_then(|oid| names.database(oid, end.lsn)),
+        tables: shown,
+        rows_elsewhere,
+        rows_left_out: end.deeds.left_out,
+        databases_created: databases(&end.deeds.databases_created),
+        databases_dropped: databases(&end.deeds.databases_dropped),
+        tablespaces_dropped: end.deeds.tablespaces_dropped.clone(),
+    }
+}
+
+/// The lines of one transaction while they are put together.
+struct Tables<'a> {
+    end: &'a End,
+    names: &'a dyn Namer,
+    lines: Vec<TableLine>,
+    /// Where the line of a relation is: by its OID where that is known, else by its file.
+    places: BTreeMap<(u32, Place), usize>,
+    /// What the transaction itself has left in `pg_class`, the last for each file.
+    own: BTreeMap<RelationFile, &'a ClassChange>,
+    /// Files that a rewrite made, with the OID of the rewritten relation.
+    copies: BTreeMap<RelationFile, u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Oid(u32),
+    File(RelationFile),
+}
+
+impl<'a> Tables<'a> {
+    fn new(end: &'a End, names: &'a dyn Namer) -> Tables<'a> {
+        let (mut own, mut copies) = (BTreeMap::new(), BTreeMap::new());
+        for class in &end.deeds.classes {
+            let Some(file) = class.file else { continue };
+            match (class.rewrites, class.fate) {
+                (0, RowFate::Inserted | RowFate::Updated) => _ = own.insert(file, class),
+                (0, RowFate::Deleted) => {}
+                (rewritten, RowFate::Inserted) => _ = copies.insert(file, rewritten),
+                // When it is filled, the copy and the rewritten relation change files.
+                (_, RowFate::Updated | RowFate::Deleted) => {}
+            }
+        }
+        Tables { end, names, lines: Vec::new(), places: BTreeMap::new(), own, copies }
+    }
+
+    fn classes(&self) -> impl DoubleEndedIterator<Item = &'a ClassChange> + use<'a> {
+        self.end.deeds.classes.iter()
+    }
+
+    /// What the transaction did to the row of one relation.
+    fn classes_of(&self, table: &Table) -> impl DoubleEndedIterator<Item = &'a ClassChange> + use<'a> {
+        let (database, oid) = (table.database_oid, table.oid);
+        self.classes().filter(move |class| Some(class.oid) == oid && class.database == database)
+    }
+
+    fn line(&mut self, table: Table) -> &mut TableLine {
+        let place = table.oid.map_or(Place::File(table.file()), Place::Oid);
+        let lines = &mut self.lines;
+        let at = *self.places.entry((table.database_oid, place)).or_insert_with(|| {
+            lines.push(TableLine { table, fate: None, rows: Rows::default(), copied: 0 });
+            lines.len() - 1
+        });
+        &mut self.lines[at]
+    }
+
+    /// The relation that a file belongs to, with what the transaction has left of it.
+    fn named(&self, file: RelationFile) -> Table {
+        if let Some(class) = self.own.get(&file) {
+            return self.of_class(class);
+        }
+        let copied = self.copies.get(&file).and_then(|oid| self.by_oid(file.database, *oid));
+        copied.unwrap_or_else(|| self.named_elsewhere(file))
+    }
+
+    /// The relation that a file belonged to before the transaction.
+    fn named_elsewhere(&self, file: RelationFile) -> Table {
+        match self.names.file(file, self.end.lsn) {
+            Named::Table(table) => table,
+            Named::Unknown(reason) => Table {
+                database: self.names.database(file.database, self.end.lsn),
+                schema: None,
+                name: None,
+                oid: None,
+                kind: None,
+                tablespace: file.tablespace,
+                database_oid: file.database,
+                file: file.relation,
+                unknown: Some(reason),
+            },
+        }
+    }
+
+    fn by_oid(&self, database: u32, oid: u32) -> Option<Table> {
+        let own = self.classes().rfind(|class| class.oid == oid && class.database == database);
+        own.map(|class| self.of_class(class)).or_else(|| self.names.relation(database, oid, self.end.lsn))
+    }
+
+    fn of_class(&self, class: &ClassChange) -> Table {
+        let file =
+            class.file.unwrap_or(RelationFile { tablespace: 0, database: class.database, relation: 0 });
+        Table {
+            database: self.names.database(class.database, self.end.lsn),
+            schema: self.names.schema(class.database, class.namespace, self.end.lsn),
+            name: Some(class.name.clone()),
+            oid: Some(class.oid),
+            kind: Some(class.kind),
+            tablespace: file.tablespace,
+            database_oid: class.database,
+            file: file.relation,
+            unknown: None,
+        }
+    }
+
+    fn count_rows(&mut self) {
+        for counted in self.end.deeds.rows() {
+            let mut rows = counted.rows;
+            let is_copy = self.copies.contains_key(&counted.file);
+            let copied = if is_copy { std::mem::take(&mut rows.inserted) } else { 0 };
+            let table = self.named(counted.file);
+            let line = self.line(table);
+            line.rows.add(rows);
+            line.copied = line.copied.saturating_add(copied);
+        }
+    }
+
+    fn tell_created(&mut self) {
+        let is_new = |class: &&ClassChange| class.fate == RowFate::Inserted && class.rewrites == 0;
+        for class in self.classes().filter(is_new) {
+            // It can have got another file, and another name, before the transaction ended.
+            let table = self.of_class(class);
+            let last = self.classes_of(&table).next_back().unwrap_or(class);
+            let fate = if last.fate == RowFate::Deleted { Fate::CreatedAndDropped } else { Fate::Created };
+            let table = self.of_class(last);
+            self.line(table).fate = Some(fate);
+        }
+    }
+
+    fn tell_dropped(&mut self) {
+        let is_gone = |class: &&ClassChange| class.fate == RowFate::Deleted && class.rewrites == 0;
+        for class in self.classes().filter(is_gone) {
+            let table = self.of_class(class);
+            self.line(table).fate.get_or_insert(Fate::Dropped);
+        }
+        for file in &self.end.dropped {
+            let gone =
+                self.classes().rfind(|class| class.file == Some(*file) && class.fate == RowFate::Deleted);
+            let (table, fate) = match gone {
+                Some(class) if class.rewrites == 0 => continue,
+                Some(class) => {
+                    let table = self.by_oid(class.database, class.rewrites);
+                    (table.unwrap_or_else(|| self.named_elsewhere(*file)), Fate::Rewritten)
+                }
+                // Made and given away again in this transaction: the first file of what is told already.
+                None if self.own.contains_key(file) || self.copies.contains_key(file) => continue,
+                None => {
+                    let table = self.named_elsewhere(*file);
+                    let fate = self.fate_of(&table, *file);
+                    (self.latest(table), fate)
+                }
+            };
+            self.line(table).fate.get_or_insert(fate);
+        }
+    }
+
+    /// A relation with the name that the transaction has left it.
+    fn latest(&self, table: Table) -> Table {
+        let last = self.classes_of(&table).next_back();
+        last.map_or(table, |class| self.of_class(class))
+    }
+
+    /// What became of a relation whose file is gone, where no deleted row of `pg_class` tells.
+    fn fate_of(&self, table: &Table, file: RelationFile) -> Fate {
+        if table.oid.is_some_and(|oid| self.classes().any(|class| class.rewrites == oid)) {
+            return Fate::Rewritten;
+        }
+        if self.classes_of(table).any(|class| class.file.is_some_and(|other| other != file)) {
+            return Fate::Truncated;
+        }
+        if !self.end.is_whole {
+            return Fate::Gone;
+        }
+        // How many rows of pg_class were deleted and updated is known also where they themselves could not be read.
+        let mut changed = Rows::default();
+        for counted in self.end.deeds.rows() {
+            if self.named(counted.file).is_class() {
+                changed.add(counted.rows);
+            }
+        }
+        match changed {
+            Rows { updated: 0, deleted: 0, .. } => Fate::Gone,
+            Rows { deleted: 0, .. } => Fate::Truncated,
+            Rows { updated: 0, .. } => Fate::Dropped,
+            _ => Fate::Gone,
+        }
+    }
+
+    fn tell_truncated(&mut self) {
+        for (database, oid) in &self.end.deeds.truncated {
+            if let Some(table) = self.by_oid(*database, *oid) {
+                let line = self.line(table);
+                if line.fate.is_none_or(|fate| fate == Fate::Gone) {
+                    line.fate = Some(Fate::Truncated);
+                }
+            }
+        }
+        for file in &self.end.deeds.emptied {
+            let table = self.named(*file);
+            self.line(table).fate.get_or_insert(Fate::Truncated);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "describe_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+//! A table is gone: the transaction that dropped it is found by the table's name, and everything committed before it comes back.
+
+use highwater_tests::{Postgres, Site, StopMode, VERSIONS};
+
+use crate::restores::{archiving, back_up, bring_back, restore};
+use crate::the_log_tells_what_happened::log;
+
+/// Counts the steps of a journey in the table `steps`, one commit each.
+struct Steps<'a>(&'a Postgres, u32);
+
+impl Steps<'_> {
+    fn next(&mut self) -> u32 {
+        self.1 += 1;
+        self.0.sql(&format!("insert into steps values ({})", self.1));
+        self.1
+    }
+}
+
+#[track_caller]
+fn assert_restored(site: &Site, name: &str, target: &[&str], table: &str, last_step: u32) {
+    let server = bring_back(site, name, target);
+    for prepared in server.column("select gid from pg_prepared_xacts") {
+        server.sql(&format!("rollback prepared '{prepared}'"));
+    }
+    assert_eq!(server.value(&format!("select count(*) from {table}")), "100", "{target:?}");
+    assert_eq!(server.value("select max(n) from steps"), last_step.to_string(), "{target:?}");
+    assert_eq!(
+        server.value("select count(*) from steps where n > 0"),
+        last_step.to_string(),
+        "none is missing: {target:?}"
+    );
+}
+
+#[test]
+fn a_dropped_table_comes_back_by_name_with_every_commit_before() {
+    for version in VERSIONS {
+        drops(version);
+    }
+}
+
+fn drops(version: u32) {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder().version(version));
+    server.sql("create table steps (n int); create schema s");
+    for table in ["plain", "longer", "sub", "prep", "s.\"Inside\"", "old_name", "emptied"] {
+        server.sql(&format!("create table {table} as select generate_series(1, 100) as n"));
+    }
+    back_up(&site);
+    let mut steps = Steps(&server, 0);
+    server.sql("create table late as select generate_series(1, 100) as n");
+    server.sql("alter table old_name rename to new_name");
+    server.sql("checkpoint");
+    let plain = steps.next();
+    server.sql("drop table plain");
+
+    // Others commit while the transaction that drops the table goes on.
+    let mut session = server.session();
+    session.rows("begin; insert into steps values (-1); drop table longer");
+    steps.next();
+    let longer = steps.next();
+    session.rows("commit");
+    server.archive_now();
+
+    let sub = steps.next();
+    server.sql("begin; savepoint a; drop table sub; release a; insert into steps values (-2); commit");
+    server.sql("begin; drop table prep; prepare transaction 'prep'");
+    let prep = steps.next();
+    server.sql("commit prepared 'prep'");
+    let inside = steps.next();
+    server.sql("drop schema s cascade");
+    let late = steps.next();
+    server.sql("drop table late");
+    let renamed = steps.next();
+    server.sql("drop table new_name");
+    let emptied = steps.next();
+    server.sql("truncate emptied");
+    server.sql("insert into emptied select generate_series(1, 100)");
+    let again = steps.next();
+    server.sql("truncate emptied");
+    steps.next();
+    server.archive_now();
+    server.stop(StopMode::Fast);
+
+    for (name, table, last_step) in [
+        ("plain", "plain", plain),
+        ("sub", "sub", sub),
+        ("longer", "longer", longer),
+        ("prep", "PREP", prep),
+        ("inside", "s.\"Inside\"", inside),
+        ("late", "public.late", late),
+        ("renamed", "new_name", renamed),
+    ] {
+        assert_restored(&site, name, &["--before-drop", table], table, last_step);
+    }
+    let plan = site.highwater(["plan", "--before-drop", "prep"]).run().succeeds();
+    plan.says("ROLLBACK PREPARED");
+    let (folder, output) = restore(&site, "several", &["--before-drop", "emptied"]);
+    output.ends_with(3).says("2 times").says("hint:").says("--last").says("--before-xid");
+    assert!(!folder.exists());
+    assert_restored(&site, "last", &["--before-drop", "emptied", "--last"], "emptied", again);
+    let drops = log(&site, &["--drops", "--table", "emptied"]);
+    let first = drops.last().expect("there are two")["xid"].to_string();
+    assert_restored(&site, "first", &["--before-xid", &first], "emptied", emptied);
+    let (_, output) = restore(&site, "none", &["--before-drop", "old_name"]);
+    output.ends_with(3).says("is not in the WAL").says("log --drops");
+    for bad in ["", "a.b.c.d", "a b"] {
+        restore(&site, "bad", &["--before-drop", bad]).1.ends_with(2).says("hint:");
+    }
+}
+
+#[test]
+fn a_dropped_database_comes_back() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder());
+    server.sql("create table steps (n int)");
+    server.sql("create database gone");
+    server.session_in("gone").rows("create table lost as select generate_series(1, 100) as n");
+    back_up(&site);
+    let mut steps = Steps(&server, 0);
+    let last = steps.next();
+    server.sql("drop database gone");
+    steps.next();
+    server.archive_now();
+    server.stop(StopMode::Fast);
+    let drops = log(&site, &["--drops"]);
+    assert_eq!(drops.len(), 1, "{drops:#?}");
+    let xid = drops[0]["xid"].to_string();
+    let server = bring_back(&site, "database", &["--before-xid", &xid]);
+    assert_eq!(
+        server.session_in("gone").rows("select count(*)::text from lost")[0][0].as_deref(),
+        Some("100")
+    );
+    assert_eq!(server.value("select max(n) from steps"), last.to_string());
+}
