@@ -20,6 +20,7 @@
 //! | `options`, `progress`, `report`, `error` | what goes in and what comes out |
 //! | `server`, `preconditions` | what is to be known of the server, its clock (R10), and what must be so before |
 //! | `pipeline`: `receive`, `pool`, `store` | receiving and cutting; digesting and compressing; putting |
+//! | `relation_names` | which table a number in the WAL means, as the server tells it |
 //! | [`tar`] | the server's archives, taken apart as they arrive |
 //! | `layout`, `cut` | what a path says about a file; files cut into extents |
 //! | `parent` | the backup before, whose unchanged extents are taken over |
@@ -54,6 +55,7 @@ mod pool;
 mod preconditions;
 mod progress;
 mod receive;
+mod relation_names;
 mod report;
 mod run;
 mod server;
@@ -66,5 +68,6 @@ mod wal_proof;
 pub use error::{Error, Result};
 pub use options::Options;
 pub use progress::{Amount, Phase, Progress};
+pub use relation_names::{NAMES_LIMIT, NamesReport, take_names};
 pub use report::Report;
 pub use run::{put_history, run, run_until};

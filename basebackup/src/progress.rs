@@ -39,6 +39,8 @@ pub enum Phase {
     Checkpoint,
     /// Files are received and stored.
     Copying,
+    /// The names of all relations are read.
+    Names,
     /// What was received is compared with the server's manifest.
     Matching,
     /// The WAL that the backup needs is looked at, or waited for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_repository::{ClusterName, Event, Label, Outcome};
+use highwater_repository::{ClusterName, Event, Label, NamesId, Outcome};
 use highwater_wal::{Lsn, TimelineId, Timestamp};
 
 use crate::run::ACTION;
@@ -39,6 +39,11 @@ pub struct Report {
     /// Whether every record of that WAL was read; without an identity for an encrypted repository, or with `archive-check =
     /// "header"`, it was not.
     pub wal_was_read: bool,
+    /// The names object that tells which tables the WAL behind the backup speaks of; or why none was taken, which does not make the
+    /// backup any less complete.
+    pub names: Result<NamesId, String>,
+    /// Databases of which the names could not be read, and why, in a clause.
+    pub unnamed: Vec<(String, String)>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -46,7 +51,7 @@ pub struct Report {
 impl Report {
     /// What is noted of it in the repository.
     pub(crate) fn event(&self, cluster: &ClusterName) -> Event {
-        Event::new(ACTION, Some(cluster), Outcome::Done)
+        let event = Event::new(ACTION, Some(cluster), Outcome::Done)
             .with("label", self.label.as_str())
             .with("stop-lsn", self.stop_lsn.to_string())
             .with("stop-time", self.stop_time.to_string())
@@ -54,6 +59,10 @@ impl Report {
             .with("bytes", self.bytes)
             .with("stored-bytes", self.stored_bytes)
             .with("reused-bytes", self.reused_bytes)
-            .with("seconds", self.duration.as_secs())
+            .with("seconds", self.duration.as_secs());
+        match &self.names {
+            Ok(id) => event.with("names", id.to_string()),
+            Err(reason) => event.with("names-missing", reason.as_str()),
+        }
     }
 }

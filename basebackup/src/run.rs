@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use highwater_replication::{BackupStart, BackupStop, BaseBackup, Client, Mode, connect};
 use highwater_repository::manifest::{PostgresBackup, Tablespace, Totals};
 use highwater_repository::{
-    Backups, ClusterRepository, Event, Label, ManifestHead, Outcome, Repository, Started,
+    Backups, ClusterRepository, Event, Label, ManifestHead, NamesId, Outcome, Repository, Started,
 };
 use highwater_wal::{SystemId, TimelineId, Timestamp, WalFile};
 
@@ -19,6 +19,7 @@ use crate::pipeline::transfer;
 use crate::preconditions;
 use crate::progress::{Phase, Progress};
 use crate::receive::Received;
+use crate::relation_names::{NAMES_LIMIT, take_names};
 use crate::report::Report;
 use crate::server::ServerFacts;
 use crate::server_manifest;
@@ -143,6 +144,7 @@ impl<'a> Session<'a> {
         }
         let Copied { start, start_time, stop, stop_time, received, stored, client } = copied;
         client.close().await;
+        let (names, unnamed) = names(options, &cluster, progress).await;
 
         progress.phase(&Phase::Matching);
         let backup_label = BackupLabel::parse(&received.backup_label)?;
@@ -209,8 +211,23 @@ impl<'a> Session<'a> {
             zero_bytes: stored.zero_bytes,
             segments: needed.count(),
             wal_was_read,
+            names,
+            unnamed,
             duration: begun.elapsed(),
         })
+    }
+}
+
+/// Takes the names of all relations. What fails there costs the backup nothing.
+async fn names(
+    options: &Options,
+    cluster: &ClusterRepository,
+    progress: &dyn Progress,
+) -> (std::result::Result<NamesId, String>, Vec<(String, String)>) {
+    progress.phase(&Phase::Names);
+    match take_names(&options.connection, cluster, NAMES_LIMIT).await {
+        Ok(report) => (Ok(report.id), report.unreadable),
+        Err(error) => (Err(error.to_string()), Vec::new()),
     }
 }
 

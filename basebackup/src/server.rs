@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// PostgreSQL's epoch in seconds since 1970.
-const EPOCH_SECONDS: i64 = 946_684_800;
+pub(crate) const EPOCH_SECONDS: i64 = 946_684_800;
 
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! - `inventory`: what is there, as plain data
 //! - `segments`: sets of segments as unbroken runs
 //! - `path`: how the WAL runs along timelines
+//! - `origin`: why a timeline came to be
 //! - `facts`: what is known of a segment's content
 //! - `target`, `plan`, `unreachable`: a moment, the way to it, or why there is none
 //! - `time_text`: times as people write them
@@ -33,6 +34,7 @@ mod inventory;
 mod load;
 mod log;
 mod names;
+mod origin;
 mod path;
 mod plan;
 pub mod retention;
@@ -48,7 +50,8 @@ pub use facts::{
 pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
 pub use load::{
-    Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, PlanError, newest_system,
+    Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, PlanError, RestoreSpeed,
+    newest_system,
 };
 pub use log::{
     Bucket, Chart, Database as LoggedDatabase, Fate, LogFilter, LogLine, Rows, Table, TableLine,
@@ -57,10 +60,11 @@ pub use log::{
 pub use names::{
     Around, Named, NamedRelation, Names, NamesAt, NamesTable, RelationKind, Unknown, names_around,
 };
+pub use origin::{Cause, Fork};
 pub use path::{Leg, Path};
-pub use plan::{Plan, SegmentRun, Stop, Unsettled, plan};
+pub use plan::{ClockStep, Plan, Replay, SegmentRun, Stop, TimelineStep, Unsettled, plan};
 pub use segments::SegmentSet;
 pub use target::{Before, BeforeWhat, Loss, Request, Target};
 pub use time_text::{ParsedTime, TimeError, parse_time};
 pub use unreachable::{Hole, OnTimeline, Reach, Unreachable, Unreached};
-pub use window::{Branch, Broken, Fork, LeftOut, Window, windows};
+pub use window::{Branch, Broken, CutOff, LeftOut, Window, windows};

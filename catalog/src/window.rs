@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::facts::{Known, Transaction};
 use crate::plan::{Unsettled, left_out_of, run_coverage};
 use crate::unreachable::{Hole, Unreached};
-use crate::{Backup, Inventory, Path};
+use crate::{Backup, Fork, Inventory, Leg, Path};
 
 /// An unbroken range of moments along one path of timelines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +27,19 @@ pub struct Window {
     pub backups: Vec<String>,
     /// What is missing behind it, where later segments exist.
     pub hole_after: Option<Hole>,
+    /// What nobody can reach for want of that.
+    pub cut_off: Option<CutOff>,
+}
+
+/// What a hole costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CutOff {
+    /// Where the next window begins: nothing between the hole and there can be reached. `None` where no window follows.
+    pub until: Option<Lsn>,
+    /// When that is.
+    pub until_time: Option<Timestamp>,
+    /// The backups that the hole makes unusable.
+    pub backups: Vec<String>,
 }
 
 /// What can be reached on one path of timelines.
@@ -34,7 +47,11 @@ pub struct Window {
 pub struct Branch {
     /// The timeline that the path leads to.
     pub timeline: TimelineId,
-    /// The timeline it forked off, and where.
+    /// The path to it, oldest first.
+    pub path: Vec<Leg>,
+    /// Whether it is the newest: the one that is followed where no other is named.
+    pub is_newest: bool,
+    /// The timeline it forked off, where and why.
     pub parent: Option<Fork>,
     /// The windows along the path, in the order of the WAL.
     pub windows: Vec<Window>,
@@ -53,17 +70,6 @@ pub struct LeftOut {
     pub from: Lsn,
     /// The last commit that is left out.
     pub last_commit: Transaction,
-}
-
-/// Where and why a timeline began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fork {
-    /// The timeline it left.
-    pub timeline: TimelineId,
-    /// Where.
-    pub lsn: Lsn,
-    /// What its history file gives as the reason.
-    pub reason: String,
 }
 
 /// A backup whose own WAL is incomplete.
@@ -112,16 +118,17 @@ fn branch(
         }
     }
     let timeline = path.timeline();
-    let parent = inventory.history(timeline).and_then(|history| history.ancestors.last()).map(|ancestor| {
-        Fork { timeline: ancestor.timeline, lsn: ancestor.switch_point, reason: ancestor.reason.clone() }
-    });
+    let parent = inventory.history(timeline).and_then(Fork::of_history);
     let left_out = match newest {
         Some(newest) => left_out_of(inventory, newest, path, known)?,
         None => None,
     };
     let left_out = left_out.map(|(from, last_commit)| LeftOut { from, last_commit });
-    let windows = windows.into_iter().map(|(_, window)| window).collect();
-    Ok(Branch { timeline, parent, windows, broken, unreached, left_out })
+    let mut windows: Vec<Window> = windows.into_iter().map(|(_, window)| window).collect();
+    tell_cut_off(inventory, &mut windows, &broken);
+    let is_newest = newest.is_some_and(|newest| newest.timeline() == timeline);
+    let path = path.legs().to_vec();
+    Ok(Branch { timeline, path, is_newest, parent, windows, broken, unreached, left_out })
 }
 
 fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &crate::plan::RunCoverage) -> Window {
@@ -135,5 +142,24 @@ fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &crate::plan
         last_segment,
         backups: vec![backup.label.clone()],
         hole_after: run.hole_after.clone(),
+        cut_off: None,
+    }
+}
+
+/// Says of each hole what lies behind it up to the next window.
+fn tell_cut_off(inventory: &Inventory, windows: &mut [Window], broken: &[Broken]) {
+    let begins: Vec<(Lsn, Timestamp)> =
+        windows.iter().map(|window| (window.from, window.from_time)).collect();
+    for window in windows.iter_mut().filter(|window| window.hole_after.is_some()) {
+        let next = begins.iter().copied().filter(|(from, _)| *from > window.until).min();
+        let is_between =
+            |backup: &&Backup| backup.stop > window.until && next.is_none_or(|(from, _)| backup.stop <= from);
+        let is_broken = |backup: &&Backup| broken.iter().any(|broken| broken.backup == backup.label);
+        let backups = inventory.backups.iter().filter(is_between).filter(is_broken);
+        window.cut_off = Some(CutOff {
+            until: next.map(|(from, _)| from),
+            until_time: next.map(|(_, time)| time),
+            backups: backups.map(|backup| backup.label.clone()).collect(),
+        });
     }
 }

@@ -71,6 +71,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// List the backups, and what each takes
     List,
+    /// Store which table a number in the WAL means, as the server tells it now
+    Names(crate::commands::names::NamesArgs),
     /// Tell which moments can be reached, by timeline, and where the holes are
     Window,
     /// Tell what happened: transactions, rows changed by table, drops
@@ -310,7 +312,7 @@ pub enum Action {
 }
 
 /// A length of time: `90`, `90s`, `5m`, `2h`.
-fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let seconds = match unit {
         "" | "s" => 1,

@@ -96,7 +96,7 @@ pub enum Role {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use highwater_catalog::{Backup, Plan, Request, Stop, Target};
+    use highwater_catalog::{Backup, Plan, Replay, Request, Stop, Target};
     use highwater_wal::{Lsn, TimelineId, Timestamp};
 
     use super::*;
@@ -112,6 +112,7 @@ pub(crate) mod tests {
             request: Request::new(target),
             timeline,
             path: Vec::new(),
+            steps: Vec::new(),
             backup: Backup {
                 label: "daily".to_owned(),
                 timeline,
@@ -126,9 +127,11 @@ pub(crate) mod tests {
             wal: Vec::new(),
             segments: 1,
             wal_bytes: 1 << 24,
+            replay: Replay { from: Lsn(0), to: Lsn(0), bytes: 0 },
             stop: Stop::Record { lsn: Lsn(0x0300_0028), inclusive: true },
             last_before: None,
             first_after: None,
+            clock: None,
             notes: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use highwater_catalog::Plan;
 use highwater_repository::manifest::PostgresBackup;
@@ -56,7 +56,7 @@ pub async fn restore(
     progress.step(Step::Proving);
     let prepared = Prepared::new(cluster, plan, options).await?;
     let mut notes = Vec::new();
-    let note = async |outcome, error: Option<&Error>| {
+    let note = async |outcome, done: Option<(&Done, Duration)>, error: Option<&Error>| {
         let mut event = Event::new("restore", Some(cluster.name()), outcome)
             .with("restore", prepared.mark.restore_id.to_string())
             .with("system-id", cluster.system_id().to_string())
@@ -64,17 +64,23 @@ pub async fn restore(
             .with("asked", options.asked.as_str())
             .with("kind", prepared.kind_name())
             .with("target", prepared.target.display().to_string());
+        // What the next plan makes its estimate from. What the server replays later is not among it.
+        if let Some((done, took)) = done.filter(|(done, _)| !done.was_complete) {
+            event = event.with("bytes", done.written_bytes).with("seconds", took.as_secs_f64());
+        }
         if let Some(error) = error {
             event = event.with("error", error.to_string());
         }
         cluster.repository().note(&event).await
     };
-    if let Err(error) = note(Outcome::Begun, None).await {
+    if let Err(error) = note(Outcome::Begun, None, None).await {
         notes.push(format!("The restore could not be noted in the repository: {error}"));
     }
     let restored = prepared.carry_out(progress).await;
-    let noted =
-        note(if restored.is_ok() { Outcome::Done } else { Outcome::Failed }, restored.as_ref().err()).await;
+    let noted = match &restored {
+        Ok(done) => note(Outcome::Done, Some((done, begun.elapsed())), None).await,
+        Err(error) => note(Outcome::Failed, None, Some(error)).await,
+    };
     let done = restored?;
     if let (Err(error), true) = (noted, notes.is_empty()) {
         notes.push(format!("The end of the restore could not be noted in the repository: {error}"));

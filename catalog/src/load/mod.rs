@@ -7,6 +7,7 @@ mod index;
 mod inventory;
 mod log;
 mod names;
+mod speed;
 mod systems;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows
 pub use index::Made;
 pub use log::{LogItem, LogProgress, LogQuery, LogReport, LogSink};
 pub use names::NameBook;
+pub use speed::RestoreSpeed;
 pub use systems::newest_system;
 
 use heads::{Heads, LogName};
@@ -94,6 +96,14 @@ impl Catalog {
                 Err(error) => return Err(damage.unwrap_or(error)),
             }
         }
+    }
+
+    /// How fast restores of this cluster were, where any is recorded: what an estimate can be made from.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn restore_speed(&self) -> Result<Option<RestoreSpeed>, highwater_repository::Error> {
+        speed::read(&self.cluster).await
     }
 
     /// Which moments can be reached, see [`windows`]. A segment that is found damaged counts as missing, and is among

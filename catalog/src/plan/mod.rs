@@ -4,6 +4,7 @@
 //! reads that, adds it to [`Known`] and asks again. It asks for less each time and settles.
 
 mod beside;
+mod clock;
 mod moment;
 mod position;
 mod reach;
@@ -13,8 +14,10 @@ use highwater_wal::{Lsn, SegmentName, TimelineId};
 use serde::Serialize;
 
 use crate::facts::{Known, Need, Transaction};
-use crate::{Backup, Inventory, Leg, Path, Request, Target, Unreachable};
+use crate::{Backup, Fork, Inventory, Leg, Path, Request, Target, Unreachable};
 use way::Way;
+
+pub use clock::ClockStep;
 
 pub(crate) use beside::left_out_of;
 pub(crate) use reach::{RunCoverage, is_consistent_by, run_coverage, run_end, run_reaches};
@@ -45,6 +48,26 @@ pub struct SegmentRun {
     pub segments: u64,
 }
 
+/// How a timeline of a path came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TimelineStep {
+    /// The timeline that began.
+    pub began: TimelineId,
+    /// Where it left which other one, and why.
+    pub fork: Fork,
+}
+
+/// The WAL that a server replays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Replay {
+    /// From here: the redo position of the backup's checkpoint.
+    pub from: Lsn,
+    /// Up to here, as far as the stop is known: the record that is stopped at adds some bytes where it is applied.
+    pub to: Lsn,
+    /// The bytes between.
+    pub bytes: u64,
+}
+
 /// A proven way to a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -54,6 +77,8 @@ pub struct Plan {
     pub timeline: TimelineId,
     /// The path of timelines to it, oldest first.
     pub path: Vec<Leg>,
+    /// How each timeline of the path but the first came to be, oldest first.
+    pub steps: Vec<TimelineStep>,
     /// The backup to start from.
     pub backup: Backup,
     /// The segments that recovery reads, in order.
@@ -62,12 +87,16 @@ pub struct Plan {
     pub segments: u64,
     /// Their size in bytes, as restored.
     pub wal_bytes: u64,
+    /// What of it the server replays.
+    pub replay: Replay,
     /// Where recovery stops.
     pub stop: Stop,
     /// The last commit that the restored cluster holds; `None` where none lies between the backup's start and the stop.
     pub last_before: Option<Transaction>,
     /// The first commit that it does not hold, as far as the archive goes.
     pub first_after: Option<Transaction>,
+    /// Where the clock went back around the stop: a commit that is left out although an earlier one in the WAL has a later time.
+    pub clock: Option<ClockStep>,
     /// What else to know before relying on it: commits on other timelines that it leaves out, what is damaged. Sentences.
     pub notes: Vec<String>,
 }

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 
 use highwater_wal::{Lsn, SegmentName};
 
-use super::{Plan, SegmentRun, Stop, Unsettled};
+use super::{Plan, Replay, SegmentRun, Stop, TimelineStep, Unsettled, clock};
 use crate::facts::{Crossing, Decoded, Joint, Known, LogFacts, LogJoint, Need, SegmentFacts, Transaction};
 use crate::unreachable::{Hole, Unreached};
-use crate::{Backup, Inventory, Path, Request, Target, Unreachable};
+use crate::{Backup, Fork, Inventory, Path, Request, Target, Unreachable};
 
 /// How many summaries are asked for in one go. They are read side by side, so too few would wait for one another and too
 /// many would read what is never looked at.
@@ -271,17 +271,29 @@ impl<'a> Way<'a> {
         };
         let wal = self.runs(self.first_number(backup), last_segment);
         let segments = wal.iter().map(|run| run.segments).sum();
+        let last_before = self.commit_before(backup, border, run_end)?;
+        let first_after = self.commit_from(border, run_end)?;
+        let clock = clock::step(self, border, run_end, last_before, first_after)?;
+        let history = self.inventory.history(self.path.timeline());
+        let steps = history.map(Fork::steps).unwrap_or_default();
+        let to = match stop {
+            Stop::Consistent => backup.stop,
+            Stop::Record { lsn, .. } => lsn,
+        };
         Ok(Plan {
             request: self.request.clone(),
             timeline: self.path.timeline(),
             path: self.path.legs().to_vec(),
+            steps: steps.into_iter().map(|(began, fork)| TimelineStep { began, fork }).collect(),
             backup: backup.clone(),
             wal,
             segments,
             wal_bytes: segments * self.inventory.segment_size.bytes(),
+            replay: Replay { from: backup.start, to, bytes: to.0.saturating_sub(backup.start.0) },
             stop,
-            last_before: self.commit_before(backup, border, run_end)?,
-            first_after: self.commit_from(border, run_end)?,
+            last_before,
+            first_after,
+            clock,
             notes: Vec::new(),
         })
     }

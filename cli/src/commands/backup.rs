@@ -5,7 +5,7 @@ use highwater_replication::Checkpoint;
 use serde_json::json;
 
 use crate::args::{self, BackupArgs};
-use crate::commands::index;
+use crate::commands::{index, names};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{self, Bar};
@@ -65,6 +65,7 @@ impl Progress for Watch {
             }
             Phase::Checkpoint => "waiting for the server's checkpoint".to_owned(),
             Phase::Copying => "copying".to_owned(),
+            Phase::Names => "reading the names of all relations".to_owned(),
             Phase::Matching => "comparing with the server's manifest".to_owned(),
             Phase::Wal { verified, needed, missing: Some(missing) } => {
                 format!("waiting for WAL {missing} to be archived ({verified} of {needed})")
@@ -102,6 +103,9 @@ fn json(report: &Report) -> serde_json::Value {
         "zero_bytes": report.zero_bytes,
         "segments": report.segments,
         "wal_was_read": report.wal_was_read,
+        "names": report.names.as_ref().ok().map(ToString::to_string),
+        "names_missing": report.names.as_ref().err(),
+        "unnamed": names::unreadable_json(&report.unnamed),
         "seconds": report.duration.as_secs_f64(),
     })
 }
@@ -122,6 +126,12 @@ fn text(report: &Report) -> String {
         );
     }
     text += &format!("Moments from {} on can be reached with it.\n", output::local(report.stop_time));
+    if let Err(reason) = &report.names {
+        text += &format!(
+            "WARNING: the names of the tables were not taken, so highwater log may know some of them by number only: {reason}\n"
+        );
+    }
+    text += &names::unreadable_text(&report.unnamed);
     if !report.wal_was_read {
         text += "The WAL that it needs is in the archive; its records were not read here.\n";
     }

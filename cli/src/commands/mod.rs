@@ -4,11 +4,14 @@ mod adopt;
 mod backup;
 mod check;
 pub mod expire;
+#[cfg(test)]
+mod golden;
 pub mod hold;
 mod index;
 mod init;
 mod list;
 mod log;
+pub mod names;
 mod plan;
 mod restore;
 mod status;
@@ -39,6 +42,7 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::Check(args) => check::run(&context, args).await,
         Command::Backup(args) => backup::run(&context, args).await,
         Command::List => list::run(&context).await,
+        Command::Names(args) => names::run(&context, args).await,
         Command::Window => window::run(&context).await,
         Command::Index => index::run(&context).await,
         Command::Log(args) => log::run(&context, args).await,

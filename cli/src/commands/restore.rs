@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use highwater_catalog::Plan;
 use highwater_repository::{ClusterName, Config, Repository, RepositoryConfig};
 use highwater_restore::{
     Action, Kind, Options, Owner, Progress, RestoreCommand, Role, Step, TablespaceMapping,
 };
 
-use super::plan;
+use super::plan::{self, Estimate};
 use crate::args::{self, RestoreArgs};
 use crate::context::Context;
 use crate::error::Error;
@@ -24,10 +23,11 @@ pub async fn run(context: &Context, args: &RestoreArgs) -> Result<(), Error> {
     let found = plan::find(&mut catalog, &request).await?;
     if args.dry_run {
         highwater_restore::prove(catalog.cluster(), &found, &options).await?;
-        return tell(context, &found);
+        let estimate = Estimate::make(&catalog, &found).await;
+        return plan::tell(context, &found, &estimate, "Nothing was written: this was a dry run.\n");
     }
     if !context.common.quiet && !context.common.json {
-        output::print(&format!("{}\n", plan::text(&found)))?;
+        plan::tell(context, &found, &Estimate::make(&catalog, &found).await, "\n")?;
     }
     let watch = Watch::new(context.common.quiet);
     let report = highwater_restore::restore(catalog.cluster(), &found, &options, &watch).await;
@@ -41,14 +41,6 @@ pub async fn run(context: &Context, args: &RestoreArgs) -> Result<(), Error> {
         return output::json(&report);
     }
     output::print(&report.to_string())
-}
-
-fn tell(context: &Context, found: &Plan) -> Result<(), Error> {
-    if context.common.json {
-        return output::json(found);
-    }
-    output::print(&plan::text(found))?;
-    output::print("Nothing was written: this was a dry run.\n")
 }
 
 async fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use highwater_catalog::{Backup, Plan, Request, Stop, Target};
+use highwater_catalog::{Backup, Plan, Replay, Request, Stop, Target};
 use highwater_repository::manifest::{Entry, File, Folder, Link, PostgresBackup, Tablespace, Totals};
 use highwater_repository::{
     Backups, ClusterRepository, Codec, EntryPath, ExtentCompressor, KeyPair, Label, ManifestHead,
@@ -198,6 +198,7 @@ fn plan(head: &ManifestHead) -> Plan {
         request: Request::new(Target::Latest),
         timeline: TimelineId::FIRST,
         path: Vec::new(),
+        steps: Vec::new(),
         backup: Backup {
             label: head.label.to_string(),
             timeline: facts.stop_timeline,
@@ -212,9 +213,11 @@ fn plan(head: &ManifestHead) -> Plan {
         wal: Vec::new(),
         segments: 1,
         wal_bytes: 16 << 20,
+        replay: Replay { from: Lsn(0), to: Lsn(0), bytes: 0 },
         stop: Stop::Consistent,
         last_before: None,
         first_after: None,
+        clock: None,
         notes: Vec::new(),
     }
 }
