@@ -22,4 +22,5 @@ mod restores;
 mod restores_are_proven_first;
 mod the_dropped_table_comes_back;
 mod the_log_tells_what_happened;
+mod verify_what_is_kept;
 mod what_the_archive_tells;
