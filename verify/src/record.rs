@@ -42,6 +42,9 @@ pub struct Record {
     /// The first damaged objects.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<String>,
+    /// Whether a run of retention was going on when it ended, or had been cut off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub expiring: bool,
     /// How much was looked at.
     pub looked: Looked,
     /// What is known to be there.

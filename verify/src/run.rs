@@ -57,6 +57,8 @@ pub(crate) struct Run<'a> {
     /// The last pack that was proven, while there are more.
     pub(crate) packs_until: Option<PackId>,
     proven_wal: BTreeMap<TimelineId, SegmentSet>,
+    /// Whether retention was removing something while this went on.
+    is_expiring: bool,
     began: Timestamp,
     clock: Instant,
     next_checkpoint: Duration,
@@ -115,6 +117,7 @@ pub async fn verify(
         log: None,
         packs_until: None,
         proven_wal: BTreeMap::new(),
+        is_expiring: false,
         began,
         clock,
         next_checkpoint: FIRST_CHECKPOINT,
@@ -296,7 +299,12 @@ impl Run<'_> {
                 1 => format!("this segment is missing: {}", gap.what),
                 _ => format!("{count} segments are missing, from this one to {}: {}", gap.last, gap.what),
             };
+            let is_cut_back = self.is_expiring && gap.backups.is_empty();
             let mut finding = match gap.weight {
+                Weight::Damage if is_cut_back => Finding::note(
+                    section.wal(WalFile::Segment(gap.first)),
+                    format!("{what}; an expire was removing WAL meanwhile: verify again when it has ended"),
+                ),
                 Weight::Damage => Finding::damage(section.wal(WalFile::Segment(gap.first)), what),
                 Weight::Note => Finding::note(section.wal(WalFile::Segment(gap.first)), what),
             };
@@ -363,9 +371,10 @@ impl Run<'_> {
                     {
                         continue;
                     }
-                    if manifest == key
+                    // Nothing is left of it.
+                    if (is_removed || manifest == key)
                         && !is_begun
-                        && (!self.was_seen(&key) || self.expired_meanwhile().await?)
+                        && (!self.was_seen(&manifest) || self.past.has_expired())
                     {
                         continue;
                     }
@@ -376,7 +385,7 @@ impl Run<'_> {
                 _ => match key.name().parse::<WalFile>() {
                     // Whether anybody needs it is seen with the holes.
                     Ok(WalFile::Segment(name)) => self.there.inventory.remove_segment(name),
-                    Ok(_) if self.expired_meanwhile().await? => {}
+                    Ok(_) if self.past.has_expired() => {}
                     _ => self.findings.push(Finding::damage(&key, "it is missing")),
                 },
             }
@@ -389,25 +398,30 @@ impl Run<'_> {
         seen.is_some_and(|seen| seen.objects.contains(key.as_str()))
     }
 
-    /// Whether retention has removed something since the listing.
-    async fn expired_meanwhile(&self) -> Result<bool> {
+    /// Reads what was noted since the listing: retention notes that it begins before it removes anything.
+    async fn meanwhile(&mut self) -> Result<()> {
         let repository = self.cluster.repository();
         let last = self.there.events.last().map(|key| key.to_string());
         let (names, _) = repository.event_names(last.as_deref()).await?;
         for name in names {
-            if repository.event(&name).await.is_ok_and(|event| event.action == "expire") {
-                return Ok(true);
+            if let Ok(event) = repository.event(&name).await {
+                self.past.since.insert(0, event);
             }
         }
-        Ok(false)
+        let began = self.began;
+        let is_recent = |event: &Event| event.time >= began && self.past.is_removal(event);
+        self.is_expiring = self.past.is_expiring() || self.past.since.iter().any(is_recent);
+        Ok(())
     }
 
     async fn finish(mut self, can_read: bool) -> Result<Report> {
+        if can_read {
+            self.meanwhile().await?;
+        }
         self.judge_gone().await?;
         self.see();
         if can_read {
-            let has_expired = self.past.has_expired() || self.expired_meanwhile().await?;
-            self.compare_with_last(has_expired);
+            self.compare_with_last();
         }
         if !self.options.is_narrow() {
             self.listed_wrongly();
@@ -512,6 +526,7 @@ impl Run<'_> {
             listed: proven.clone().or(last.listed),
             read: proven.filter(|_| self.options.deep).or(last.read),
             seen: Some(self.seen.clone()),
+            expiring: self.past.is_expiring(),
             ..Record::default()
         };
         let damaged = report.findings.iter().filter(|finding| finding.weight == Weight::Damage);
@@ -576,6 +591,7 @@ impl Run<'_> {
             listed: last.listed,
             read: Some(self.proven_now(self.packs_until)),
             seen: Some(self.seen.clone()),
+            expiring: self.past.is_expiring(),
             ..Record::default()
         };
         self.note(Outcome::Begun, &record).await

@@ -273,6 +273,7 @@ impl Run<'_> {
             names.extend(found.started.then(|| section.started(label)));
             names.extend(found.manifest.then(|| section.manifest(label)));
             names.extend(found.expired.then(|| section.expired(label)));
+            names.extend(found.hold.then(|| section.hold(label)));
             names.extend(found.parent.then(|| section.parent(label)));
             objects.extend(names.iter().map(Key::to_string));
         }
@@ -295,7 +296,7 @@ impl Run<'_> {
     }
 
     /// What the last verification saw and is gone now, though nothing was expired since.
-    pub(crate) fn compare_with_last(&mut self, has_expired: bool) {
+    pub(crate) fn compare_with_last(&mut self) {
         let Some((event, record)) = &self.past.last else { return };
         let Some(last) = &record.seen else { return };
         let what = format!("it was there at the verification of {}, and is gone", event.time);
@@ -303,8 +304,11 @@ impl Run<'_> {
         let there: BTreeSet<&str> = self.there.events.iter().map(Key::as_str).collect();
         let events = last.events.iter().filter(|name| !there.contains(name.as_str()));
         found.extend(events.map(|name| Finding::damage(name, &what)));
-        if !has_expired {
+        if !self.past.has_expired() {
+            let has_unmarked = self.past.has_unmarked();
+            let is_mark = |name: &str| name.ends_with("/expired") || name.ends_with("/hold");
             let objects = last.objects.iter().filter(|name| !self.seen.objects.contains(*name));
+            let objects = objects.filter(|name| !(has_unmarked && is_mark(name)));
             found.extend(objects.map(|name| Finding::damage(name, &what)));
             let size = self.there.inventory.segment_size;
             for (timeline, runs) in &last.wal {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use highwater_repository::manifest::{Entry, File, Folder, PostgresBackup, Totals};
 use highwater_repository::{
-    ClusterRepository, Codec, Compression, EntryPath, Event, ExtentCompressor, KeyPair, ManifestHead,
-    ManifestWriter, Outcome, PackLimits, PackWriter, Repository, RepositoryConfig, Run,
+    ClusterRepository, Codec, Compression, DatabaseNames, EntryPath, Event, ExtentCompressor, KeyPair,
+    ManifestHead, ManifestWriter, NamesWriter, Outcome, PackLimits, PackWriter, RelationName, Repository,
+    RepositoryConfig, Run,
 };
 use highwater_tests::{Postgres, Scratch, StopMode, give_to_server_account};
 use highwater_wal::{
@@ -54,13 +55,13 @@ impl Left {
             let mut session = server.session();
             let start = one(&session.rows("select pg_backup_start('made', true)"));
             server.sql(&format!(
-                "insert into t select n, md5(n::text) from generate_series({round}, {round} + 3000) n"
+                "insert into t select n, md5(n::text) from generate_series({round}, {round} + 500) n"
             ));
             let stop = one(&session.rows("select lsn from pg_backup_stop(false)"));
             backups.push((start.parse().unwrap(), stop.parse().unwrap()));
             server.archive_now();
         }
-        server.sql("insert into t select n, md5(n::text) from generate_series(1, 9000) n");
+        server.sql("insert into t select n, md5(n::text) from generate_series(1, 500) n");
         server.archive_now();
         server.sql("checkpoint");
         server.sql("insert into t values (7, 'on the first timeline')");
@@ -73,7 +74,7 @@ impl Left {
         give_to_server_account(&server.data_dir().join("recovery.signal"));
         server.start_again().unwrap();
         server.wait_until_recovered().unwrap();
-        server.sql("insert into t select n, md5(n::text) from generate_series(1, 3000) n");
+        server.sql("insert into t select n, md5(n::text) from generate_series(1, 500) n");
         server.archive_now();
         server.archive_now();
         server.stop(StopMode::Fast);
@@ -131,6 +132,7 @@ impl Made {
         for (number, (start, stop)) in left.backups.iter().enumerate() {
             back_up(&cluster, &left.data, number, (*start, *stop), &mut kept).await;
         }
+        names(&cluster, &left.backups).await;
         repository.note(&Event::new("init", None, Outcome::Done)).await.unwrap();
         repository
             .note(&Event::new("backup", Some(cluster.name()), Outcome::Done).with("label", "second"))
@@ -145,6 +147,32 @@ impl Made {
         let repository = Repository::with_store(store.clone(), &self.config).unwrap();
         (repository.cluster(&"main".parse().unwrap(), self.system_id), store)
     }
+}
+
+/// Names of relations.
+async fn names(cluster: &ClusterRepository, backups: &[(Lsn, Lsn)]) {
+    let mut names = NamesWriter::new().unwrap();
+    let database = DatabaseNames { oid: 5, name: "postgres".to_owned(), tablespace: 1663, unreadable: None };
+    names.database(&database).unwrap();
+    for number in 0..20 {
+        let relation = RelationName {
+            oid: 16384 + number,
+            file: 16384 + number,
+            tablespace: 1663,
+            schema: "public".to_owned(),
+            name: format!("table_{number}"),
+            kind: 'r',
+            persistence: 'p',
+            table: None,
+            partition_of: None,
+        };
+        names.relation(&relation).unwrap();
+    }
+    let (lsn, until) = backups[0];
+    cluster
+        .put_names(&names.finish(Timestamp(1), TimelineId::FIRST, lsn, until, false).unwrap())
+        .await
+        .unwrap();
 }
 
 async fn archive(cluster: &ClusterRepository, path: &Path, size: SegmentSize) {
