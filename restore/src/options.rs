@@ -132,6 +132,7 @@ pub(crate) mod tests {
             last_before: None,
             first_after: None,
             clock: None,
+            hole_behind: None,
             notes: Vec::new(),
         }
     }

@@ -306,7 +306,7 @@ impl<'a> Prepared<'a> {
 
     fn write_settings(&self, data: &Root) -> Result<()> {
         let existing = data.read_small(&known(AUTO_CONF)?, MAX_AUTO_CONF_BYTES)?.unwrap_or_default();
-        self.write(data, AUTO_CONF, &merge(&existing, &settings(self.plan, self.options)))?;
+        self.write(data, AUTO_CONF, &merge(&existing, &settings(self.plan, self.options, self.major)))?;
         let (signal, other) = match self.options.role {
             Role::Primary => (RECOVERY_SIGNAL, STANDBY_SIGNAL),
             Role::Standby => (STANDBY_SIGNAL, RECOVERY_SIGNAL),
@@ -355,7 +355,7 @@ impl<'a> Prepared<'a> {
                 conf.display()
             ));
         }
-        notes.extend(target_note(&settings(plan, options), options.role));
+        notes.extend(target_note(&settings(plan, options, self.major), options.role));
         notes.extend(options.notes.iter().cloned());
         let tablespaces = self.facts.tablespaces.iter().filter_map(|tablespace| {
             let to = self.outside.get(&tablespace.oid)?.clone();

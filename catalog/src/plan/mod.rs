@@ -14,6 +14,7 @@ use highwater_wal::{Lsn, SegmentName, TimelineId};
 use serde::Serialize;
 
 use crate::facts::{Known, Need, Transaction};
+use crate::unreachable::Hole;
 use crate::{Backup, Fork, Inventory, Leg, Path, Request, Target, Unreachable};
 use way::Way;
 
@@ -97,6 +98,10 @@ pub struct Plan {
     pub first_after: Option<Transaction>,
     /// Where the clock went back around the stop: a commit that is left out although an earlier one in the WAL has a later time.
     pub clock: Option<ClockStep>,
+    /// What is missing behind the unbroken run of segments in which recovery stops, though later ones are there: a server that
+    /// reads ahead of what it replays would end there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hole_behind: Option<Hole>,
     /// What else to know before relying on it: commits on other timelines that it leaves out, what is damaged. Sentences.
     pub notes: Vec<String>,
 }

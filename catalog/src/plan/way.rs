@@ -294,6 +294,7 @@ impl<'a> Way<'a> {
             last_before,
             first_after,
             clock,
+            hole_behind: self.hole_after(found.run_end),
             notes: Vec::new(),
         })
     }

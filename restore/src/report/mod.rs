@@ -165,6 +165,7 @@ pub(crate) fn kind_note(kind: Kind, plan: &Plan) -> String {
 /// with every copy: a standby made by `pg_basebackup -R` would look for the end of the old timeline and not follow its primary.
 pub(crate) fn target_note(settings: &[Setting], role: Role) -> Option<String> {
     let names: Vec<&str> = settings_of_a_target()
+        .chain(["recovery_prefetch"])
         .filter(|name| settings.iter().any(|(known, value)| known == name && !value.is_empty()))
         .collect();
     if role == Role::Standby || names.is_empty() {

@@ -63,7 +63,7 @@ pub fn settings_of_a_target() -> impl Iterator<Item = &'static str> {
 
 /// The settings for a plan, in the order in which they have to stand: a target that is set must come behind those that
 /// are not, since each assignment is checked against the target known so far (`assign_recovery_target_…`, PostgreSQL 15).
-pub(crate) fn settings(plan: &Plan, options: &Options) -> Vec<Setting> {
+pub(crate) fn settings(plan: &Plan, options: &Options, major: u32) -> Vec<Setting> {
     let fixed = |(name, value): (&'static str, &str)| (name, value.to_owned());
     let mut all: Vec<Setting> = vec![("restore_command", options.restore_command.text())];
     all.extend(EARLIER.map(fixed));
@@ -80,6 +80,9 @@ pub(crate) fn settings(plan: &Plan, options: &Options) -> Vec<Setting> {
                 all.push(("recovery_target_lsn", lsn.to_string()));
             }
         }
+        if major >= FIRST_TO_READ_AHEAD && must_not_read_ahead(plan) {
+            all.push(("recovery_prefetch", "off".to_owned()));
+        }
         if options.action == Action::Pause {
             // Without it nobody could look at the paused server, and PostgreSQL would shut it down instead.
             all.push(("hot_standby", "on".to_owned()));
@@ -91,6 +94,17 @@ pub(crate) fn settings(plan: &Plan, options: &Options) -> Vec<Setting> {
     all
 }
 
+/// From this major version on a server reads WAL ahead of what it replays (`recovery_prefetch`).
+const FIRST_TO_READ_AHEAD: u32 = 15;
+
+/// Whether a server that reads ahead may ask for a segment behind its stop that is missing while later ones are there. The command
+/// that fetches it refuses that (R6), and the server would end. Retention leaves such holes behind the backups that it keeps, perhaps
+/// only after this restore: so one that stops as soon as it is consistent never reads ahead, and loses nothing by it. Elsewhere reading
+/// ahead makes replay faster, and stays on.
+fn must_not_read_ahead(plan: &Plan) -> bool {
+    plan.hole_behind.is_some() || plan.stop == Stop::Consistent
+}
+
 /// Whether the server is to go on applying WAL without an end: a standby for which no moment was named.
 pub(crate) fn follows(plan: &Plan, role: Role) -> bool {
     role == Role::Standby && plan.request.target == Target::Latest
@@ -98,7 +112,8 @@ pub(crate) fn follows(plan: &Plan, role: Role) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use highwater_wal::Lsn;
+    use highwater_catalog::Hole;
+    use highwater_wal::{Lsn, SegmentName};
 
     use super::*;
     use crate::options::tests::{options, plan};
@@ -106,6 +121,25 @@ mod tests {
     fn value<'s>(settings: &'s [Setting], name: &str) -> Option<&'s str> {
         let mut found = settings.iter().filter(|(known, _)| *known == name);
         found.next_back().map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn r15_a_server_that_might_come_to_a_hole_reads_nothing_ahead() {
+        let whole = plan(Target::Xid(7));
+        let first: SegmentName = "000000030000000000000004".parse().unwrap();
+        let hole = Some(Hole { first, last: first, segments: 1 });
+        let before_a_hole = Plan { hole_behind: hole, ..whole.clone() };
+        let consistent = Plan { stop: Stop::Consistent, ..whole.clone() };
+        for (plan, major, expected) in [
+            (&whole, 18, None),
+            (&before_a_hole, 18, Some("off")),
+            (&before_a_hole, 15, Some("off")),
+            // It knows no such setting, and would not start.
+            (&before_a_hole, 14, None),
+            (&consistent, 15, Some("off")),
+        ] {
+            assert_eq!(value(&settings(plan, &options(), major), "recovery_prefetch"), expected);
+        }
     }
 
     #[test]
@@ -117,7 +151,7 @@ mod tests {
             (Stop::Consistent, "immediate", "", None),
         ] {
             let plan = Plan { stop, ..plan(Target::Latest) };
-            let all = settings(&plan, &options());
+            let all = settings(&plan, &options(), 15);
             assert_eq!(value(&all, "recovery_target"), Some(target));
             assert_eq!(value(&all, "recovery_target_lsn"), Some(lsn));
             assert_eq!(value(&all, "recovery_target_inclusive"), inclusive);
@@ -137,11 +171,11 @@ mod tests {
 
     #[test]
     fn r05_a_clone_is_kept_from_archiving_and_a_takeover_is_not() {
-        let clone = settings(&plan(Target::Latest), &options());
+        let clone = settings(&plan(Target::Latest), &options(), 15);
         assert_eq!(value(&clone, "archive_mode"), Some("off"));
         assert_eq!(value(&clone, "primary_conninfo"), Some(""));
         let takeover = Options { kind: Kind::Takeover, ..options() };
-        let takeover = settings(&plan(Target::Latest), &takeover);
+        let takeover = settings(&plan(Target::Latest), &takeover, 15);
         for (name, _) in APART {
             assert_eq!(value(&takeover, name), None, "{name}");
         }
@@ -150,17 +184,17 @@ mod tests {
     #[test]
     fn a_standby_without_a_moment_follows() {
         let standby = Options { role: Role::Standby, ..options() };
-        let follows = settings(&plan(Target::Latest), &standby);
+        let follows = settings(&plan(Target::Latest), &standby, 15);
         assert_eq!(value(&follows, "recovery_target_timeline"), Some("latest"));
         assert_eq!(value(&follows, "recovery_target_lsn"), Some(""));
-        let stops = settings(&plan(Target::Xid(7)), &standby);
+        let stops = settings(&plan(Target::Xid(7)), &standby, 15);
         assert_eq!(value(&stops, "recovery_target_timeline"), Some("3"));
     }
 
     #[test]
     fn a_paused_server_can_be_looked_at() {
         let paused = Options { action: Action::Pause, ..options() };
-        assert_eq!(value(&settings(&plan(Target::Latest), &paused), "hot_standby"), Some("on"));
-        assert_eq!(value(&settings(&plan(Target::Latest), &options()), "hot_standby"), None);
+        assert_eq!(value(&settings(&plan(Target::Latest), &paused, 15), "hot_standby"), Some("on"));
+        assert_eq!(value(&settings(&plan(Target::Latest), &options(), 15), "hot_standby"), None);
     }
 }

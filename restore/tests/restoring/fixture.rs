@@ -218,6 +218,7 @@ fn plan(head: &ManifestHead) -> Plan {
         last_before: None,
         first_after: None,
         clock: None,
+        hole_behind: None,
         notes: Vec::new(),
     }
 }

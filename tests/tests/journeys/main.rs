@@ -10,6 +10,7 @@ mod check_and_init;
 mod commands;
 mod commands_keep_secrets;
 mod commands_on_s3;
+mod expiring;
 mod killed_backups_and_restores;
 mod rescue_without_highwater;
 mod restore_after_a_failover;
