@@ -9,7 +9,7 @@ export RUST_TEST_THREADS ?= 4
 .PHONY: help build demo test setup format lint documentation tests bench fuzz
 
 help:
-	@echo "make demo    build, lose a table, and bring it back to the second before (about two minutes after the build)"
+	@echo "make demo    build, lose a table, find the drop, and come back to just before it (seconds after the build)"
 	@echo "make test    install what the tests need, check format, lints and documentation, run every test"
 	@echo "make build   the three binaries, optimised, in target/release"
 	@echo "make bench   figures beside pgBackRest, pg_basebackup, lz4 and cp on this machine, and of a million segments"

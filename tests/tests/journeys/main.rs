@@ -21,6 +21,7 @@ mod restore_to_a_moment;
 mod restore_with_keys_apart;
 mod restores;
 mod restores_are_proven_first;
+mod something_is_gone;
 mod the_dropped_table_comes_back;
 mod the_log_tells_what_happened;
 mod verify_what_is_kept;

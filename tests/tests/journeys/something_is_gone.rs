@@ -1,0 +1,131 @@
+//! docs/RECOVERY.md, command by command, on a cluster to which that has happened.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use highwater_tests::{Postgres, Site, StopMode};
+
+use crate::restores::{archiving, back_up, recovered};
+
+/// What the guide's examples stand for in this run.
+struct Story {
+    site: Site,
+    /// An example in the guide, and what this run says instead.
+    instead: Vec<(&'static str, String)>,
+}
+
+impl Story {
+    /// Runs the commands of a section in their order, and answers how many there were.
+    fn run(&self, section: &str) -> usize {
+        let commands = commands(section);
+        self.run_all(&commands);
+        commands.len()
+    }
+
+    fn run_all(&self, commands: &[String]) {
+        for command in commands {
+            let mut words = words(command);
+            for word in &mut words {
+                for (example, ours) in &self.instead {
+                    if word == example {
+                        word.clone_from(ours);
+                    }
+                }
+            }
+            assert_eq!(words.remove(0), "highwater", "{command}");
+            self.site.highwater(&words).run().succeeds();
+        }
+    }
+}
+
+fn guide() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/RECOVERY.md");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The commands in the section whose heading begins so.
+fn commands(heading: &str) -> Vec<String> {
+    let guide = guide();
+    let section = guide.split("\n## ").find(|section| section.starts_with(heading));
+    let section = section.unwrap_or_else(|| panic!("no section {heading}"));
+    let mut commands = Vec::new();
+    for block in section.split("```sh\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        let lines = block.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
+        commands.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    commands
+}
+
+/// A command's words, as a shell takes them apart.
+fn words(command: &str) -> Vec<String> {
+    let parts = command.split('\'').enumerate();
+    let words = parts.flat_map(|(index, part)| match index % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    words.collect()
+}
+
+const ORDERS: &str = "select count(*) || ' ' || sum(amount) from public.orders";
+
+#[test]
+fn the_guide_leads_from_something_is_gone_to_it_is_back() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder());
+    server.sql("create table orders (id int, amount numeric); create table other (n int)");
+    server.sql("insert into orders select n, n from generate_series(1, 5000) n");
+    back_up(&site);
+    server.sql("insert into orders select n, n from generate_series(5001, 6000) n");
+    let whole = server.value(ORDERS);
+    let moment = server.now();
+    server.sql("insert into other values (1)");
+    let xid = server.value(
+        "with gone as (delete from orders returning 1) select txid_current()::text from (select count(*) from gone) as g",
+    );
+    server.sql("insert into other values (2)");
+    server.sql("insert into orders values (1, 7)");
+    let before_drop = server.value(ORDERS);
+    server.sql("drop table orders");
+    server.sql("insert into other values (3)");
+    server.archive_now();
+
+    let [table, rows, time, cluster] = ["table", "rows", "time", "cluster"].map(|name| site.path(name));
+    let place = |path: &PathBuf| path.display().to_string();
+    let instead = vec![
+        ("/srv/restored", place(&table)),
+        ("/srv/restored-rows", place(&rows)),
+        ("/srv/restored-time", place(&time)),
+        ("/var/lib/postgresql/15/main", place(&cluster)),
+        ("745", xid),
+        ("2026-11-20 11:15:59", moment),
+    ];
+    let story = Story { site, instead };
+    assert_eq!(story.run("2."), 7);
+    assert_eq!(story.run("3."), 2);
+    assert_eq!(story.run("4."), 4);
+    server.stop(StopMode::Fast);
+    for (folder, expected) in [(&table, &before_drop), (&rows, &whole), (&time, &whole)] {
+        assert_eq!(&recovered(folder).value(ORDERS), expected, "{}", folder.display());
+    }
+
+    let [commands @ .., check, backup] = &commands("6.")[..] else {
+        panic!("section 6 has lost its commands")
+    };
+    story.run_all(commands);
+    let taken_over = recovered(&cluster);
+    assert_eq!(taken_over.column("select n from other order by n"), ["1", "2", "3"]);
+    for setting in taken_over.column(
+        "select name from pg_settings where name like 'recovery_target_%' and source = 'configuration file'",
+    ) {
+        taken_over.sql(&format!("alter system reset {setting}"));
+    }
+    taken_over.sql("select pg_reload_conf()");
+    let connection = taken_over.connection_string();
+    for command in [check, backup] {
+        let words = words(command);
+        let run = story.site.highwater(&words[1..]).env("HIGHWATER_CLUSTER_MAIN_CONNECTION", &connection);
+        run.env("HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY", &cluster).run().succeeds();
+    }
+    assert_eq!(story.run("8."), 1);
+}
