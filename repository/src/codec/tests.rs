@@ -174,6 +174,12 @@ fn r22_a_length_that_a_header_claims_is_not_believed() {
     let bomb = zstd::encode_all(&vec![0; 4 << 20][..], 19).unwrap();
     assert!(decode_small(&bomb, 1 << 20).is_err());
 
+    for first in 0x51..=0x5F {
+        let mut other = write_skippable(b"x");
+        other[0] = first;
+        assert!(read_skippable(&other, 1 << 20).is_err(), "{first:02X}");
+    }
+
     let mut skippable = write_skippable(b"x");
     skippable[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(read_skippable(&skippable, 1 << 20).is_err());

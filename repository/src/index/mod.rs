@@ -7,7 +7,7 @@
 //!
 //! An index object says nothing that the segments' own heads do not say: each line is the text of one, byte for byte.
 //! It can be removed at any time, and one that is damaged is passed over. It also says that each segment of its log was there
-//! when it was made, so it has to go before the first of them does ([`ClusterRepository::remove_index`]).
+//! when it was made, so it has to go before the first of them does ([`crate::ClusterRepository::remove_index`]).
 //!
 //! - `summary`: what a log holds, from what its segments hold
 //! - `object`: index objects made, read, removed

@@ -49,7 +49,7 @@ pub struct LogSummary {
     /// Segments whose records could not be read when they were archived: they may hold anything.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unread: u64,
-    /// The first [`MAX_LISTED_POINTS`] restore points.
+    /// The first restore points, 16 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restore_points: Vec<RestorePoint>,
     /// How many more there are.
