@@ -119,7 +119,7 @@ impl Catalog {
         }
     }
 
-    /// What may go at the moment `now`, see [`decide`](crate::retention::decide). A segment that is found damaged counts as
+    /// What may go at the moment `now`, see [`crate::retention::decide()`]. A segment that is found damaged counts as
     /// missing, as for [`Catalog::windows`].
     pub async fn retention(
         &mut self,

@@ -2,7 +2,7 @@
 //!
 //! Whoever reads the WAL feeds an [`Assembler`] one stretch of it at a time, oldest record first, and hands what it has found to
 //! [`Backwards`], newest stretch first: that joins transactions which began in an older stretch than they ended in, and
-//! lets them go, newest first, when nothing is missing any more. [`describe`] then says what a transaction did to which
+//! lets them go, newest first, when nothing is missing any more. [`describe()`] then says what a transaction did to which
 //! table, by name.
 //!
 //! - `deeds`: what one transaction did

@@ -1,6 +1,6 @@
 //! Retention: what may go, and what stays and why (R19, R20).
 //!
-//! [`decide`] is a plain function over what is there, what is marked and held, the rules and the time. It carries nothing out,
+//! [`decide()`] is a plain function over what is there, what is marked and held, the rules and the time. It carries nothing out,
 //! and it looks at no mark when it chooses what stays: so a second run decides the same, and a mark that the rules no longer
 //! bear out is taken back.
 //!

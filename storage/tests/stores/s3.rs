@@ -146,6 +146,8 @@ async fn r03_a_put_whose_answer_was_lost_is_found_to_exist() {
         tokio::spawn(async move { store.put_if_absent(&key("lost"), &b"content".to_vec().into()).await });
     let waiting = tokio::task::spawn_blocking(move || {
         wait_until("the object is there", PATIENCE, || server.object(&bucket, "lost").is_some());
+        // The answer comes after the object: it is lost for sure when the next try has begun.
+        wait_until("another try", PATIENCE, || proxy.connections() > 1);
         proxy.set(Fault::None);
         proxy
     });
