@@ -60,7 +60,11 @@ pub fn decide(
     let is_staying =
         |label: &str| verdicts.iter().any(|verdict| verdict.label == label && verdict.fate != Fate::Remove);
     let stays = |fate: &Verdict| fate.fate != Fate::Remove;
-    let (wal, wal_from) = reader.wal(&good, from, is_staying, known)?;
+    let is_going = |label: &str| {
+        let is_marked = |fate: &Fate| matches!(fate, Fate::Mark | Fate::Wait { .. });
+        verdicts.iter().any(|verdict| verdict.label == label && is_marked(&verdict.fate))
+    };
+    let (wal, wal_from) = reader.wal(&good, from, is_staying, is_going, known)?;
     let of = |state| verdicts.iter().find(|verdict| verdict.state == state && stays(verdict));
     Ok(Decision {
         promised_from: from,
@@ -283,6 +287,7 @@ impl Reader<'_> {
         good: &[Backup],
         from: Option<Timestamp>,
         is_staying: impl Fn(&str) -> bool,
+        is_going: impl Fn(&str) -> bool,
         known: &Known,
     ) -> Result<(NeededWal, Timestamp), Unsettled> {
         if good.is_empty() && !self.retire {
@@ -297,7 +302,9 @@ impl Reader<'_> {
         let begun = self.holdings.incomplete.iter().filter(|incomplete| is_staying(&incomplete.label));
         let begun = begun.filter_map(|incomplete| incomplete.begun_at);
         let begun = begun.map(|begun_at| before(begun_at, self.rules.grace));
-        let from = [from, earlier].into_iter().flatten().chain(begun).min();
+        // Marks are taken back while their grace lasts, and restores may have begun before: with the moments behind their backups.
+        let marked = good.iter().filter(|backup| is_going(&backup.label)).map(|backup| backup.stop_time);
+        let from = [from, earlier].into_iter().flatten().chain(begun).chain(marked).min();
         if let Some(from) = from {
             let staying = good.iter().filter(|backup| is_staying(&backup.label)).cloned();
             for on_path in on_paths(&self.with_backups(staying), from, known)? {

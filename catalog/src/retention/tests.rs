@@ -186,6 +186,32 @@ proptest! {
         }
     }
 
+    /// Whatever the rules were before: as long as a backup is marked and there, what lies behind it can be reached.
+    #[test]
+    fn r20_a_mark_that_is_taken_back_brings_its_moments_back(case in case(), ages in prop::collection::vec(0_i64..70, 6)) {
+        let holdings = case.holdings();
+        let decision = case.decide(&case.world.inventory(), &holdings, case.now);
+        let there = |backup: &Backup| {
+            let sound = holdings.complete.iter().any(|c| c.backup == *backup && c.defect.is_none());
+            sound && *fate(&decision, &backup.label) != Fate::Remove
+        };
+        let before = case.with_backups(there);
+        let after = case.without_wal(before.clone(), &decision);
+        let is_marked = |backup: &&Backup| matches!(fate(&decision, &backup.label), Fate::Mark | Fate::Wait { .. });
+        for marked in before.backups.iter().filter(is_marked) {
+            for (timeline, _) in &case.world.records {
+                for age in &ages {
+                    let target = Target::Time(Timestamp(marked.stop_time.0 + age));
+                    let request = Request { timeline: Some(*timeline), ..Request::new(target) };
+                    if let Some(then) = case.plan(&before, &request) {
+                        let now = case.plan(&after, &request);
+                        prop_assert_eq!(now.as_ref().map(answer), Some(answer(&then)), "{:?}", &request);
+                    }
+                }
+            }
+        }
+    }
+
     /// As long as a backup is there, marked or not, so is the WAL that makes it consistent.
     #[test]
     fn r19_a_backup_that_stays_can_be_made_consistent(case in case()) {
