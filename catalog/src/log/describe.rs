@@ -431,7 +431,10 @@ impl<'a> Tables<'a> {
                 }
             }
         }
-        for file in &self.end.deeds.emptied {
+        // TRUNCATE cuts a file in place only where its own transaction has made it (`ExecuteTruncateGuts`, tablecmds.c); any other
+        // one VACUUM has cut, which found no row in it.
+        let deeds = &self.end.deeds;
+        for file in deeds.emptied.iter().filter(|file| deeds.created.contains(file)) {
             let table = self.named(*file);
             self.line(table).fate.get_or_insert(Fate::Truncated);
         }

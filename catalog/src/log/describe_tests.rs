@@ -93,6 +93,16 @@ fn end(classes: Vec<ClassChange>, dropped: &[u32]) -> End {
     }
 }
 
+#[test]
+fn a_file_that_vacuum_has_cut_to_nothing_is_not_truncated() {
+    let mut vacuum = end(Vec::new(), &[]);
+    vacuum.deeds.emptied = vec![file(100)];
+    assert_eq!(told(&vacuum), [""; 0]);
+    let mut truncated = vacuum.clone();
+    truncated.deeds.created = vec![file(100)];
+    assert_eq!(told(&truncated), ["public.t100 Truncated"]);
+}
+
 fn told(end: &End) -> Vec<String> {
     let line = describe(end, &Known, false);
     let mut told: Vec<String> = line
