@@ -6,7 +6,6 @@ mod common;
 
 use std::sync::Arc;
 
-use common::store::MemoryStore;
 use common::wal::SYSTEM;
 use common::{World, Writing, assert_whole, at, cluster_on, expire, listed, plan};
 use highwater_catalog::retention::{DAY, Fate, Rules, Verdict};
@@ -15,6 +14,7 @@ use highwater_expire::{Error, Report};
 use highwater_repository::Label;
 use highwater_storage::ErrorKind;
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
+use highwater_storage::memory::MemoryStore;
 use highwater_wal::Timestamp;
 
 fn rules() -> Rules {
@@ -73,7 +73,7 @@ async fn r20_killed_at_any_step_what_stays_is_whole_and_the_next_run_goes_on() {
     assert!(with_fate(&marked, |fate| *fate == Fate::Mark).len() >= 5, "{marked:?}");
     let (from, until) = (Timestamp(second.0 - 3 * common::DAY_MICROS), world.at(12.2));
 
-    let whole = world.store.copy();
+    let whole = Arc::new(world.store.copy());
     let done = expire(&cluster_on(whole.clone(), SYSTEM), &rules(), second, true).await.unwrap();
     assert!(with_fate(&done, |fate| *fate == Fate::Remove).len() >= 5, "{done:?}");
     let kept = with_fate(&done, |fate| *fate == Fate::Keep);
@@ -85,7 +85,7 @@ async fn r20_killed_at_any_step_what_stays_is_whole_and_the_next_run_goes_on() {
     for operation in [Operation::Delete, Operation::PutIfAbsent] {
         for fault in [Fault::Before(ErrorKind::Other), Fault::After(ErrorKind::Other)] {
             for step in 0.. {
-                let store = world.store.copy();
+                let store = Arc::new(world.store.copy());
                 let faults =
                     Arc::new(FaultStore::new(store.clone(), 1, [Rule::on(operation, fault).skip(step)]));
                 let run = expire(&cluster_on(faults.clone(), SYSTEM), &rules(), second, true).await;
@@ -203,8 +203,8 @@ async fn r20_packs_of_a_backup_in_progress_stay_and_so_does_what_it_builds_on() 
 
 /// A marked backup is whole as long as it is there.
 async fn assert_whole_marked(world: &World, label: &str) {
-    let copy = world.store.copy();
-    copy.remove(&format!("clusters/main/{SYSTEM}/backups/{label}/expired"));
+    let copy = Arc::new(world.store.copy());
+    copy.objects().remove(&format!("clusters/main/{SYSTEM}/backups/{label}/expired")).unwrap();
     assert_whole(&cluster_on(copy, SYSTEM), label).await;
 }
 
@@ -216,8 +216,8 @@ async fn r19_a_backup_whose_packs_are_gone_counts_for_nothing() {
     let only = Rules { backups: 1, minimum_age: DAY / 24, ..Rules::default() };
     let mut lost = None;
     for pack in &all {
-        let copy = world.store.copy();
-        copy.remove(pack);
+        let copy = Arc::new(world.store.copy());
+        copy.objects().remove(pack).unwrap();
         let report = expire(&cluster_on(copy, SYSTEM), &only, world.at(12.5), false).await.unwrap();
         let is_defective = |verdict: &&Verdict| verdict.reasons().contains("missing or cut short");
         let found: Vec<&Verdict> = report.verdicts.iter().filter(is_defective).collect();
@@ -225,7 +225,7 @@ async fn r19_a_backup_whose_packs_are_gone_counts_for_nothing() {
             lost = Some(pack);
         }
     }
-    world.store.remove(lost.unwrap());
+    world.store.objects().remove(lost.unwrap()).unwrap();
     let report = world.expire(&only, world.at(12.5)).await;
     assert_eq!(fate(&report, "day-11"), &Fate::Keep, "{report:?}");
     assert_whole(&world.cluster, "day-11").await;
@@ -235,7 +235,7 @@ async fn r19_a_backup_whose_packs_are_gone_counts_for_nothing() {
 async fn r20_a_damaged_manifest_keeps_every_pack() {
     let (world, _) = twelve_days().await;
     world.expire(&rules(), world.at(12.5)).await;
-    world.store.spoil(&format!("clusters/main/{SYSTEM}/backups/day-11/manifest"));
+    world.store.spoil(&format!("clusters/main/{SYSTEM}/backups/day-11/manifest"), &b"spoilt"[..]);
     let packs = world.store.names("/packs/");
     let report = world.expire(&rules(), world.at(13.6)).await;
     assert!(with_fate(&report, |fate| *fate == Fate::Remove).contains(&"day-01".to_owned()));
@@ -248,7 +248,7 @@ async fn r20_two_runs_at_once_do_what_one_does() {
     let (world, main) = twelve_days().await;
     world.expire(&rules(), world.at(12.5)).await;
     let now = world.at(13.6);
-    let alone = world.store.copy();
+    let alone = Arc::new(world.store.copy());
     expire(&cluster_on(alone.clone(), SYSTEM), &rules(), now, true).await.unwrap();
     let rules = rules();
     let runs = (0..3).map(|_| expire(&world.cluster, &rules, now, true));

@@ -7,9 +7,10 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use common::{Kind, MemoryStore, Scratch};
+use common::{Kind, Scratch};
 use highwater_repository::{Error, Event, FORMAT, KeyPair, Outcome, Repository, RepositoryConfig, Secret};
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
+use highwater_storage::memory::MemoryStore;
 use highwater_storage::{ErrorKind, Put};
 use highwater_wal::{SegmentSize, SystemId};
 

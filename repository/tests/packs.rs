@@ -97,7 +97,7 @@ async fn r07_no_spoiled_byte_of_a_pack_passes() {
             places.push(writer.add(&compressor.compress(plain).unwrap()).await.unwrap());
         }
         writer.finish().await.unwrap();
-        let (key, object) = scratch.store.only("packs/");
+        let (key, object) = common::only(&scratch.store, "packs/");
         for at in 0..object.len() {
             let mut spoiled = object.to_vec();
             spoiled[at] ^= 1 << (at % 8);

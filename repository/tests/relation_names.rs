@@ -81,7 +81,7 @@ async fn r07_damaged_names_are_told_and_none_of_them_handed_over_as_whole() {
     let (store, cluster) = (&scratch.store, scratch.cluster());
     let names = some(40, 1_000_000);
     cluster.put_names(&names).await.unwrap();
-    let (key, object) = store.only("/names/");
+    let (key, object) = common::only(store, "/names/");
     for at in 0..object.len() {
         let mut bytes = object.to_vec();
         bytes[at] ^= 0x10;
@@ -104,7 +104,7 @@ async fn names_under_another_name_are_refused() {
     let (store, cluster) = (&scratch.store, scratch.cluster());
     let (first, second) = (some(1, 1_000_000), some(2, 2_000_000));
     cluster.put_names(&first).await.unwrap();
-    let (_, object) = store.only("/names/");
+    let (_, object) = common::only(store, "/names/");
     store.spoil(cluster.section().names_at(&second.id()).as_str(), object);
     let error = cluster.get_names(&second.id()).await.unwrap_err();
     assert!(error.is_damaged() && error.to_string().contains("than its name"), "{error}");
@@ -116,7 +116,7 @@ async fn a_hundred_thousand_names_are_a_small_object() {
     let (store, cluster) = (&scratch.store, scratch.cluster());
     let names = some(100_000, 1_000_000);
     cluster.put_names(&names).await.unwrap();
-    let (_, object) = store.only("/names/");
+    let (_, object) = common::only(store, "/names/");
     assert!(object.len() < 2 << 20, "{} bytes", object.len());
     assert_eq!(items(&cluster, &names).await.unwrap().len(), 100_003);
 }

@@ -106,7 +106,7 @@ async fn r07_a_gap_or_damage_is_an_error_and_never_less_wal() {
             let scratch = Scratch::new(kind);
             let cluster = scratch.cluster();
             put(&cluster, &[(0, 100), (100, 200), (200, 300)]).await;
-            let (key, object) = scratch.store.only("00000064-000000C8");
+            let (key, object) = common::only(&scratch.store, "00000064-000000C8");
             match hurt {
                 0 => drop(scratch.store.objects().remove(&key)),
                 1 => {
@@ -117,7 +117,7 @@ async fn r07_a_gap_or_damage_is_an_error_and_never_less_wal() {
                 }
                 // Another piece under its name.
                 _ => {
-                    let other = scratch.store.only("00000000-00000064").1;
+                    let other = common::only(&scratch.store, "00000000-00000064").1;
                     scratch.store.spoil(&key, other);
                 }
             }

@@ -10,6 +10,7 @@ use common::{KINDS, Kind, Scratch, cluster, segment, summary};
 use highwater_repository::{Error, MemorySink, Plain, Repository, Stored, host_name};
 use highwater_storage::ErrorKind;
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
+use highwater_storage::memory::MemoryStore;
 use highwater_wal::{TimelineId, WalFile};
 
 fn file(name: &str) -> WalFile {
@@ -64,7 +65,7 @@ async fn an_encrypted_object_shows_nothing_of_its_content() {
     let scratch = Scratch::new(Kind::EncryptedLz4);
     let cluster = scratch.cluster();
     cluster.put_wal(file(HISTORY), b"1\t0/3000060\tbefore DROP TABLE accounts\n", None).await.unwrap();
-    let (_, object) = scratch.store.only("history");
+    let (_, object) = common::only(&scratch.store, "history");
     assert!(object.starts_with(b"age-encryption.org/v1\n"));
     assert!(!object.windows(8).any(|window| window == b"accounts" || window == b"0/300006"));
 
@@ -126,7 +127,7 @@ async fn r03_holds_when_encryption_or_codec_changed_meanwhile() {
     let sealed = Scratch::new(Kind::EncryptedZstd);
     let bytes = segment(3);
     for (first, second) in [(&plain, &sealed), (&sealed, &plain)] {
-        let store = Arc::new(common::MemoryStore::default());
+        let store = Arc::new(MemoryStore::default());
         let first = cluster(&Repository::with_store(store.clone(), &first.config).unwrap());
         let second = cluster(&Repository::with_store(store, &second.config).unwrap());
         first.put_wal(file(SEGMENT), &bytes, Some(summary())).await.unwrap();
@@ -144,7 +145,7 @@ async fn r07_no_spoiled_byte_passes() {
         let content = b"1\t0/3000060\tno recovery target specified\n2\t0/5000000\tagain\n";
         cluster.put_wal(file(HISTORY), content, None).await.unwrap();
         let good = cluster.get_wal(file(HISTORY)).await.unwrap();
-        let (key, object) = scratch.store.only("history");
+        let (key, object) = common::only(&scratch.store, "history");
         for at in 0..object.len() {
             let mut spoiled = object.to_vec();
             spoiled[at] ^= 1 << (at % 8);
@@ -167,7 +168,7 @@ async fn r07_a_spoiled_segment_is_an_error_that_names_it() {
         let bytes = segment(5);
         cluster.put_wal(file(SEGMENT), &bytes, Some(summary())).await.unwrap();
         let good = cluster.get_wal(file(SEGMENT)).await.unwrap();
-        let (key, object) = scratch.store.only(SEGMENT);
+        let (key, object) = common::only(&scratch.store, SEGMENT);
         for at in (0..object.len()).step_by(object.len() / 300) {
             let mut spoiled = object.to_vec();
             spoiled[at] ^= 0x40;
@@ -188,7 +189,7 @@ async fn r07_an_object_under_the_name_of_another_is_refused() {
     let scratch = Scratch::new(Kind::Lz4);
     let cluster = scratch.cluster();
     cluster.put_wal(file(HISTORY), b"1\t0/3000060\tx\n", None).await.unwrap();
-    let (key, object) = scratch.store.only("history");
+    let (key, object) = common::only(&scratch.store, "history");
     scratch.store.spoil(&key.replace("00000002", "00000003"), object);
     let error = cluster.get_wal(file("00000003.history")).await.unwrap_err();
     assert!(error.is_damaged() && error.to_string().contains("00000002.history"), "{error}");

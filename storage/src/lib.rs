@@ -17,6 +17,7 @@
 //! | `retry` | retries and time limits around a store |
 //! | `prove` | whether a store's put-if-absent holds |
 //! | `faults` | (feature) a store that fails as told, for tests |
+//! | `memory` | (feature) a store in memory, for tests |
 //! | `conformance` | (feature) the contract, tried out on a store, for tests |
 //!
 //! ```
@@ -45,6 +46,8 @@ mod error;
 pub mod faults;
 mod key;
 mod local;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod open;
 mod prove;
 pub mod retry;

@@ -254,7 +254,7 @@ impl Run<'_> {
     async fn head(&mut self, label: &Label, objects: &BackupObjects, head: ManifestHead) -> Result<()> {
         let key = self.cluster.section().manifest(label);
         let id = Proven::backup(&head);
-        let Some(postgres) = head.postgres.clone() else {
+        let (Some(postgres), Some(facts)) = (&head.postgres, Backup::of_head(&head)) else {
             self.findings.push(Finding::damage(key, "it is no backup of PostgreSQL"));
             return Ok(());
         };
@@ -272,17 +272,6 @@ impl Run<'_> {
             let key = self.cluster.section().manifest_part(label, *number);
             self.there.stray(key);
         }
-        let facts = Backup {
-            label: label.to_string(),
-            timeline: postgres.stop_timeline,
-            start: postgres.start_lsn,
-            stop: postgres.stop_lsn,
-            start_time: postgres.start_time,
-            stop_time: postgres.stop_time,
-            size_bytes: head.totals.bytes,
-            stored_bytes: head.totals.stored_bytes,
-            parent: head.parent.map(|parent| parent.to_string()),
-        };
         self.there.inventory.add_backup(facts.clone());
         self.looked.backups += 1;
         self.total_bytes += facts.size_bytes;

@@ -74,7 +74,7 @@ async fn read_backup(
     listed: &ListedBackup,
 ) -> Result<(Backup, Option<Timestamp>), Error> {
     let label = &listed.label;
-    let backup = backup_of(cluster, label, backups.head_of_listed(label).await?)?;
+    let backup = backup_of(cluster, label, &backups.head_of_listed(label).await?)?;
     let mark = if listed.has("expired") { backups.expired(label).await? } else { None };
     Ok((backup, mark.map(|mark| mark.marked_at)))
 }
@@ -153,22 +153,28 @@ async fn read_history(cluster: &ClusterRepository, timeline: TimelineId) -> Resu
         .map_err(|error| Error::damaged(cluster.section().wal(file), error.to_string()))
 }
 
-/// What the catalog needs of a manifest's head. The timeline is the one that the backup ended on: that is where it is consistent.
-fn backup_of(cluster: &ClusterRepository, label: &Label, head: ManifestHead) -> Result<Backup, Error> {
-    let Some(postgres) = head.postgres else {
-        return Err(Error::damaged(cluster.section().manifest(label), "it is no backup of PostgreSQL"));
-    };
-    Ok(Backup {
-        label: label.to_string(),
-        timeline: postgres.stop_timeline,
-        start: postgres.start_lsn,
-        stop: postgres.stop_lsn,
-        start_time: postgres.start_time,
-        stop_time: postgres.stop_time,
-        size_bytes: head.totals.bytes,
-        stored_bytes: head.totals.stored_bytes,
-        parent: head.parent.map(|parent| parent.to_string()),
-    })
+impl Backup {
+    /// What the catalog needs of a manifest's head; `None` where it is no backup of PostgreSQL. The timeline is the one that the
+    /// backup ended on: that is where it is consistent.
+    pub fn of_head(head: &ManifestHead) -> Option<Backup> {
+        let postgres = head.postgres.as_ref()?;
+        Some(Backup {
+            label: head.label.to_string(),
+            timeline: postgres.stop_timeline,
+            start: postgres.start_lsn,
+            stop: postgres.stop_lsn,
+            start_time: postgres.start_time,
+            stop_time: postgres.stop_time,
+            size_bytes: head.totals.bytes,
+            stored_bytes: head.totals.stored_bytes,
+            parent: head.parent.as_ref().map(Label::to_string),
+        })
+    }
+}
+
+fn backup_of(cluster: &ClusterRepository, label: &Label, head: &ManifestHead) -> Result<Backup, Error> {
+    let no_postgres = || Error::damaged(cluster.section().manifest(label), "it is no backup of PostgreSQL");
+    Backup::of_head(head).ok_or_else(no_postgres)
 }
 
 async fn unfinished(backups: &Backups, label: &Label) -> Result<Option<Unfinished>, Error> {

@@ -2,7 +2,6 @@
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
-pub mod store;
 pub mod wal;
 
 use std::collections::BTreeMap;
@@ -17,10 +16,10 @@ use highwater_repository::{
     ManifestHead, ManifestReader, ManifestWriter, PackLimits, PackWriter, Repository, RepositoryConfig, Run,
     Started,
 };
+use highwater_storage::memory::MemoryStore;
 use highwater_storage::{Body, Store};
 use highwater_wal::{Lsn, SystemId, TimelineId, Timestamp, WalFile};
 
-use store::MemoryStore;
 use wal::{Commit, SYSTEM, size};
 
 pub const DAY_MICROS: i64 = DAY.as_micros() as i64;

@@ -1,107 +1,21 @@
-//! What the tests of this crate share: a store in memory whose objects can be spoiled, and things to put into it.
+//! What the tests of this crate share: a repository in memory, and things to put into it.
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_repository::{ClusterRepository, Codec, KeyPair, Repository, RepositoryConfig};
-use highwater_storage::{Body, Entry, Error, ErrorKind, Key, Listing, PAGE_LENGTH, Put, Result, Store};
+use highwater_storage::memory::MemoryStore;
 use highwater_wal::{SegmentSize, Summary, SystemId};
 use serde_json::json;
 
-/// Objects in memory.
-#[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<BTreeMap<String, Bytes>>);
-
-impl MemoryStore {
-    pub fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
-        self.0.lock().unwrap()
-    }
-
-    /// The only object whose name contains `part`.
-    pub fn only(&self, part: &str) -> (String, Bytes) {
-        let objects = self.objects();
-        let found: Vec<_> = objects.iter().filter(|(key, _)| key.contains(part)).collect();
-        assert_eq!(found.len(), 1, "{part}: {found:?}");
-        (found[0].0.clone(), found[0].1.clone())
-    }
-
-    /// Puts other bytes in an object's place, as no store would.
-    pub fn spoil(&self, key: &str, bytes: impl Into<Bytes>) {
-        self.objects().insert(key.to_owned(), bytes.into());
-    }
-
-    fn find(&self, key: &Key) -> Result<Bytes> {
-        let missing = || Error::new(ErrorKind::NotFound, "get", key.as_str(), "not there. hint: none");
-        self.objects().get(key.as_str()).cloned().ok_or_else(missing)
-    }
-}
-
-#[async_trait]
-impl Store for MemoryStore {
-    async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put> {
-        let mut objects = self.objects();
-        if objects.contains_key(key.as_str()) {
-            return Ok(Put::Exists);
-        }
-        objects.insert(key.to_string(), body.to_bytes());
-        Ok(Put::Created)
-    }
-
-    async fn get(&self, key: &Key) -> Result<Bytes> {
-        self.find(key)
-    }
-
-    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        let object = self.find(key)?;
-        let end = range.end.min(object.len() as u64);
-        if range.start >= end {
-            return Err(Error::new(ErrorKind::Invalid, "get", key.as_str(), "bad range. hint: none"));
-        }
-        Ok(object.slice(range.start as usize..end as usize))
-    }
-
-    async fn size(&self, key: &Key) -> Result<u64> {
-        self.find(key).map(|object| object.len() as u64)
-    }
-
-    async fn list(&self, prefix: &str, after: Option<&str>, folders: bool) -> Result<Listing> {
-        let mut page = Listing::default();
-        for (key, object) in self.objects().iter() {
-            let Some(rest) =
-                key.strip_prefix(prefix).filter(|_| after.is_none_or(|after| key.as_str() > after))
-            else {
-                continue;
-            };
-            match rest.find('/').filter(|_| folders) {
-                Some(slash) => {
-                    let folder = format!("{prefix}{}", &rest[..=slash]);
-                    if page.folders.last() != Some(&folder) && after != Some(&folder) {
-                        page.folders.push(folder);
-                    }
-                }
-                None => page.entries.push(Entry { key: key.parse()?, size: object.len() as u64 }),
-            }
-            if page.entries.len() + page.folders.len() == PAGE_LENGTH {
-                page.next = Some(key.clone());
-                break;
-            }
-        }
-        Ok(page)
-    }
-
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.objects().remove(key.as_str());
-        Ok(())
-    }
-
-    fn url(&self) -> String {
-        "memory".to_owned()
-    }
+/// The only object whose name contains `part`.
+pub fn only(store: &MemoryStore, part: &str) -> (String, Bytes) {
+    let objects = store.objects();
+    let found: Vec<_> = objects.iter().filter(|(key, _)| key.contains(part)).collect();
+    assert_eq!(found.len(), 1, "{part}: {found:?}");
+    (found[0].0.clone(), found[0].1.clone())
 }
 
 /// How objects are made in a test.

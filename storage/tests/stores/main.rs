@@ -8,6 +8,7 @@ mod common;
 mod credentials;
 mod faults;
 mod folder;
+mod memory;
 mod retries;
 mod s3;
 mod settings;

@@ -10,12 +10,11 @@ use highwater_repository::{
     ManifestHead, ManifestWriter, NamesWriter, Outcome, PackLimits, PackWriter, RelationName, Repository,
     RepositoryConfig, Run,
 };
+use highwater_storage::memory::{MemoryStore, Objects};
 use highwater_tests::{Postgres, Scratch, StopMode, give_to_server_account};
 use highwater_wal::{
     Check, Lsn, SegmentKind, SegmentSize, SystemId, TimelineId, Timestamp, WalFile, check_segment,
 };
-
-use crate::store::{MemoryStore, Objects};
 
 /// Files of the data directory that are backed up: what is small, and has pages.
 const FILES: [&str; 9] = [
@@ -116,7 +115,7 @@ impl Made {
             config.encrypt_to.push(pair.recipient().to_owned());
             config.identity_file = Some(path);
         }
-        let store = MemoryStore::of(Objects::new());
+        let store = Arc::new(MemoryStore::default());
         let repository = Repository::with_store(store.clone(), &config).unwrap();
         repository.make_or_join().await.unwrap();
         let cluster = repository.cluster(&"main".parse().unwrap(), left.system_id);
@@ -138,12 +137,12 @@ impl Made {
             .note(&Event::new("backup", Some(cluster.name()), Outcome::Done).with("label", "second"))
             .await
             .unwrap();
-        Made { objects: store.objects(), config, system_id: left.system_id, _folder: folder }
+        Made { objects: store.objects().clone(), config, system_id: left.system_id, _folder: folder }
     }
 
     /// The cluster in a repository of these objects.
     pub fn cluster(&self, objects: Objects) -> (ClusterRepository, Arc<MemoryStore>) {
-        let store = MemoryStore::of(objects);
+        let store = Arc::new(MemoryStore::of(objects));
         let repository = Repository::with_store(store.clone(), &self.config).unwrap();
         (repository.cluster(&"main".parse().unwrap(), self.system_id), store)
     }

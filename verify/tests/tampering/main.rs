@@ -3,17 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the right answer, in its helpers too")]
 
 mod made;
-mod store;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use highwater_repository::{Event, Outcome};
+use highwater_storage::memory::Objects;
 use highwater_verify::{Finding, Options, Report, Weight, verify};
 use highwater_wal::{SegmentName, SegmentSize, Timestamp};
 
 use made::{Kind, Left, Made};
-use store::Objects;
 
 /// Of a plain object, as many places within it have a bit flipped, and its first and last bytes.
 const PLACES: usize = 12;
@@ -136,7 +135,7 @@ fn run(
     let (cluster, store) = made.cluster(objects);
     let options = Options { seed: 1, since_last, ..Options::deep() };
     let result = runtime.block_on(verify(&cluster, &options, &()));
-    (result, store.objects())
+    (result, store.objects().clone())
 }
 
 /// Whether a report, or the refusal to make one, says something new that names the object.
@@ -281,13 +280,13 @@ fn r19_what_expire_removes_is_no_damage_at_any_step() {
         let event = Event::new("expire", Some(cluster.name()), outcome)
             .with("system_id", cluster.system_id().to_string());
         runtime.block_on(cluster.repository().note(&event)).unwrap();
-        store.objects()
+        store.objects().clone()
     };
     let objects = is_well(made.objects.clone(), "before");
     let (cluster, store) = made.cluster(noted(objects, Outcome::Begun));
     let label = "first".parse().unwrap();
     runtime.block_on(cluster.backups().mark_expired(&label, Timestamp(9), "a test")).unwrap();
-    let objects = noted(store.objects(), Outcome::Done);
+    let objects = noted(store.objects().clone(), Outcome::Done);
     let objects = is_well(objects, "marked");
     // The next run is cut off after each of its steps, and verifications lie between them.
     let mut objects = noted(objects, Outcome::Begun);
@@ -323,7 +322,7 @@ fn r19_what_expire_removes_is_no_damage_at_any_step() {
     let (cluster, store) = made.cluster(objects);
     let held = Event::new("expire", Some(cluster.name()), Outcome::Done).with("held", "second");
     runtime.block_on(cluster.repository().note(&held)).unwrap();
-    let mut without = store.objects();
+    let mut without = store.objects().clone();
     without.remove(&lost);
     let (report, _) = run(&made, without, false);
     assert!(report.unwrap().findings.iter().any(|finding| finding.object == lost));
@@ -337,7 +336,7 @@ fn r19_a_mark_and_a_hold_may_be_taken_back() {
     let label = "first".parse().unwrap();
     let (cluster, store) = made.cluster(made.objects.clone());
     runtime.block_on(cluster.backups().hold(&label, Timestamp(9), "a test")).unwrap();
-    let (report, objects) = run(&made, store.objects(), false);
+    let (report, objects) = run(&made, store.objects().clone(), false);
     assert!(report.unwrap().is_well());
     let key = cluster.section().hold(&label);
     for place in [0, 10, objects[key.as_str()].len() - 1] {
@@ -348,11 +347,11 @@ fn r19_a_mark_and_a_hold_may_be_taken_back() {
     }
     let (cluster, store) = made.cluster(objects);
     runtime.block_on(cluster.backups().release(&label)).unwrap();
-    let (report, _) = run(&made, store.objects(), false);
+    let (report, _) = run(&made, store.objects().clone(), false);
     assert!(!report.unwrap().is_well(), "nobody says that it was released");
     let released = Event::new("expire", Some(cluster.name()), Outcome::Done).with("released", "first");
     runtime.block_on(cluster.repository().note(&released)).unwrap();
-    let (report, _) = run(&made, store.objects(), false);
+    let (report, _) = run(&made, store.objects().clone(), false);
     assert!(report.unwrap().is_well());
 }
 
