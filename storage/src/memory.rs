@@ -86,22 +86,25 @@ impl Store for MemoryStore {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(prefix),
         };
+        let mut last = None;
         for (key, object) in self.objects().range::<str, _>((begin, Bound::Unbounded)) {
             let Some(rest) = key.strip_prefix(prefix) else { break };
-            match rest.find('/').filter(|_| folders) {
-                Some(slash) => {
-                    let folder = &key[..prefix.len() + slash + 1];
-                    let is_told = page.folders.last().is_some_and(|last| last == folder);
-                    if !is_told && after.is_none_or(|after| !after.starts_with(folder)) {
-                        page.folders.push(folder.to_owned());
-                    }
+            let folder = rest.find('/').filter(|_| folders).map(|slash| &key[..prefix.len() + slash + 1]);
+            let is_told = folder.is_some_and(|folder| {
+                page.folders.last().is_some_and(|told| told == folder)
+                    || after.is_some_and(|after| after.starts_with(folder))
+            });
+            if !is_told {
+                if page.entries.len() + page.folders.len() == PAGE_LENGTH {
+                    page.next = last;
+                    break;
                 }
-                None => page.entries.push(Entry { key: key.parse()?, size: object.len() as u64 }),
+                match folder {
+                    Some(folder) => page.folders.push(folder.to_owned()),
+                    None => page.entries.push(Entry { key: key.parse()?, size: object.len() as u64 }),
+                }
             }
-            if page.entries.len() + page.folders.len() == PAGE_LENGTH {
-                page.next = Some(key.clone());
-                break;
-            }
+            last = Some(key.clone());
         }
         Ok(page)
     }

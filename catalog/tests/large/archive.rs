@@ -61,6 +61,10 @@ pub const COMMITS: [(i64, u32); 4] = [(1, 0), (3, 1), (5, 2), (7, 3)];
 /// A restore point in every segment that has a body on timeline 2; in the WAL that a plan reads, in one of them.
 pub const POINT: &str = "before_migration";
 
+/// The transaction of [`COMMITS`] that drops a table, in every segment that has a body on timeline 2, and the table's file.
+pub const DROP: u32 = 2;
+const DROPPED: [u32; 3] = [1663, 5, 16_400];
+
 fn tli(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
@@ -333,8 +337,19 @@ fn body(size: SegmentSize, name: SegmentName, number: u64) -> Vec<u8> {
             main.resize(2 + 72, 0);
             add(0, 0x70, 0, &main);
         }
+        let time = (time_of(number).0 + second * 1_000_000).to_le_bytes();
+        if name.timeline == tli(2) && xid == DROP {
+            // What it tells beside the time: its database and tablespace, and the file that goes.
+            let [tablespace, database, file] = DROPPED;
+            let more = [1 | 4, database, tablespace, 1, tablespace, database, file];
+            let mut main = vec![255, 36];
+            main.extend(time);
+            main.extend(more.iter().flat_map(|number| number.to_le_bytes()));
+            add(1, 0x80, xid_of(number) + xid, &main);
+            continue;
+        }
         let mut main = vec![255, 8];
-        main.extend((time_of(number).0 + second * 1_000_000).to_le_bytes());
+        main.extend(time);
         add(1, 0, xid_of(number) + xid, &main);
     }
     add(0, 0x40, 0, &[]);

@@ -1,8 +1,11 @@
 //! Nothing asks more of the store than it must.
 
+use std::ops::ControlFlow;
+
+use highwater_catalog::{LogFilter, LogItem, LogLine, LogProgress, LogQuery, LogSink};
 use highwater_storage::faults::{FaultStore, Operation};
 
-use super::Site;
+use super::{Site, archive};
 
 /// Twenty thousand segments: 78 logs, 76 of them whole on one timeline.
 const SEGMENTS: u64 = 20_000;
@@ -66,4 +69,52 @@ async fn questions_of_a_large_archive_list_and_read_little() {
         assert!(reads <= reads_to_open + most + RECORDS, "{what}: {reads} readings");
         assert!(plan.is_ok() || what.contains("nowhere") || what.contains("behind everything"), "{what}");
     }
+}
+
+/// Takes what the log tells, and counts.
+#[derive(Default)]
+struct Told {
+    lines: Vec<LogLine>,
+}
+
+impl LogSink for Told {
+    fn item(&mut self, item: LogItem) -> ControlFlow<()> {
+        if let LogItem::Line(line) = item {
+            self.lines.push(*line);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn progress(&mut self, _: &LogProgress) {}
+}
+
+#[tokio::test]
+async fn one_drop_in_a_large_archive_is_found_by_summaries() {
+    let site = Site::new(SEGMENTS, BACKUP_EVERY).await;
+    let (mut maker, _) = site.open().await;
+    maker.index_logs(usize::MAX, |_| {}).await.unwrap();
+    drop(maker);
+
+    let (mut catalog, store) = site.open().await;
+    let (listings, reads) = calls(&store);
+    let query = LogQuery { filter: LogFilter { drops: true, ..LogFilter::default() }, timeline: None };
+    let mut told = Told::default();
+    let report = catalog.what_happened(&query, &mut told).await.unwrap();
+    let made = &site.archive;
+    let xids: Vec<u32> = told.lines.iter().map(|line| line.xid).collect();
+    assert_eq!(xids, [archive::xid_of(made.middle(&made.stretches[1])) + archive::DROP]);
+
+    // What was dropped is looked for in the WAL since the checkpoint before.
+    const CHECKPOINT_EVERY: u64 = 20;
+    assert!(report.progress.segments_read <= 8, "{:?}", report.progress);
+    assert!(
+        report.progress.bytes_read <= (8 + CHECKPOINT_EVERY) * made.size.bytes(),
+        "{:?}",
+        report.progress
+    );
+    let (more_listings, more_reads) = calls(&store);
+    let cut = 5 * made.size.segments_per_log();
+    let logs = SEGMENTS / made.size.segments_per_log();
+    assert!(more_reads - reads <= logs + cut + 8 + CHECKPOINT_EVERY, "{}", more_reads - reads);
+    assert!(more_listings - listings <= 2, "{}", more_listings - listings);
 }

@@ -94,7 +94,13 @@ impl Search<'_> {
         let from = from.max(*run.start()).max(lowest);
         let feed = Feed { path: self.path, filter: self.filter };
         let segment_size = self.catalog.inventory().segment_size;
-        let reader = Reader { cluster: &self.cluster, path: self.path, size: segment_size, feed };
+        let reader = Reader {
+            cluster: &self.cluster,
+            path: self.path,
+            size: segment_size,
+            feed,
+            buffers: &self.buffers,
+        };
         let read = reader.classes(from, last.0 / size, *run.end()).await?;
         self.progress.bytes_read += read.bytes;
         self.explained_bytes += read.bytes;

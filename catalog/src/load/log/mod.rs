@@ -1,5 +1,6 @@
 //! `log` for a real repository: which segments are read, in which order, and what comes out of it.
 
+mod buffers;
 mod explain;
 mod feed;
 mod names;
@@ -17,6 +18,7 @@ use super::{Catalog, PlanError};
 use crate::log::{Backwards, LogFilter, LogLine, describe};
 use crate::plan::path_for;
 use crate::{Hole, Inventory, Path};
+use buffers::Buffers;
 use explain::Explained;
 use feed::Feed;
 use names::LogNames;
@@ -173,6 +175,7 @@ struct Search<'a> {
     /// Heads of the segments around the place of the search; `None` for a damaged one.
     heads: BTreeMap<u64, Option<Arc<WalHead>>>,
     behind: Option<Beginning>,
+    buffers: Buffers,
     /// Damaged segments: a block ends with one at most.
     walls: BTreeSet<u64>,
     /// What was read again for the sake of what was dropped.
@@ -202,6 +205,7 @@ impl<'a> Search<'a> {
             joined: Backwards::default(),
             heads: BTreeMap::new(),
             behind: None,
+            buffers: Buffers::default(),
             walls: BTreeSet::new(),
             explained: None,
             explained_bytes: 0,
@@ -327,7 +331,7 @@ impl<'a> Search<'a> {
         let behind = self.behind.take();
         let size = self.catalog.inventory().segment_size;
         let feed = Feed { path: self.path, filter: self.filter };
-        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed };
+        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed, buffers: &self.buffers };
         let read = reader.stretch(first, last, behind, *run.end()).await?;
         self.progress.bytes_read += read.bytes;
         match &read.broken {

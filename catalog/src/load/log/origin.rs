@@ -96,7 +96,7 @@ impl Search<'_> {
     async fn read_origin(&mut self, number: u64, run_end: u64) -> Result<(), Error> {
         let feed = Feed { path: self.path, filter: self.filter };
         let size = self.catalog.inventory().segment_size;
-        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed };
+        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed, buffers: &self.buffers };
         // The row in pg_class follows closely, and may lie in the next segment, which is read as well.
         let read = reader.classes(number, number, run_end).await?;
         self.origins.segments += 2;

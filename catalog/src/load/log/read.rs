@@ -1,9 +1,10 @@
 //! Reads a stretch of segments, the next one being fetched while one is taken apart.
 
 use futures_util::stream::{self, StreamExt};
-use highwater_repository::{ClusterRepository, Error};
+use highwater_repository::{ClusterRepository, Error, MemorySink};
 use highwater_wal::{CatalogRows, Lsn, Records, Refusal, SegmentName, SegmentSize, WalFile};
 
+use super::buffers::{Buffers, WalBytes};
 use super::feed::{Feed, Seen};
 use crate::Path;
 use crate::log::{Assembler, ClassChange, Stretch};
@@ -23,7 +24,7 @@ const MAX_RUN_OVER: u64 = 1025;
 /// The beginning of a segment that was read.
 pub(super) struct Beginning {
     number: u64,
-    bytes: Vec<u8>,
+    bytes: WalBytes,
 }
 
 /// What came out of reading segments.
@@ -62,6 +63,7 @@ pub(super) struct Reader<'a> {
     pub path: &'a Path,
     pub size: SegmentSize,
     pub feed: Feed<'a>,
+    pub buffers: &'a Buffers,
 }
 
 impl Reader<'_> {
@@ -114,8 +116,8 @@ impl Reader<'_> {
             };
             found.bytes += bytes.len() as u64;
             if number == first {
-                let kept = bytes[..bytes.len().min(KEPT_BYTES)].to_vec();
-                found.beginning = Some(Beginning { number, bytes: kept });
+                let kept = bytes.as_ref()[..bytes.len().min(KEPT_BYTES)].to_vec();
+                found.beginning = Some(Beginning { number, bytes: kept.into() });
             }
             if let Err(refusal) = read.segment(segment, bytes) {
                 upto = read.records.end().unwrap_or(upto);
@@ -162,17 +164,29 @@ impl Reader<'_> {
         Ok(read)
     }
 
-    async fn fetch(&self, number: u64) -> (u64, Result<Vec<u8>, Error>) {
+    async fn fetch(&self, number: u64) -> (u64, Result<WalBytes, Error>) {
         let cluster = self.cluster.clone();
         let file = WalFile::Segment(self.name(number));
+        let damaged = {
+            let key = self.cluster.section().wal(file);
+            move |reason: String| Error::damaged(&key, reason)
+        };
+        let length = self.size.bytes();
+        let mut bytes = self.buffers.lend(length as usize);
         // On a task of its own: unpacking one segment and reading another keep two cores busy.
-        let task = tokio::spawn(async move { cluster.get_wal(file).await.map(|object| object.bytes) });
-        let fetched = task.await.unwrap_or_else(|error| {
-            Err(Error::damaged(
-                self.cluster.section().wal(file),
-                format!("it could not be unpacked: {error}"),
-            ))
+        let task = tokio::spawn(async move {
+            let head = cluster.get_wal_into(file, &MemorySink::new(bytes.as_mut())).await;
+            head.map(|head| (head.plain.length, bytes))
         });
+        let fetched = match task.await {
+            // Behind a shorter one would come what the buffer held before.
+            Ok(Ok((found, _))) if found != length => {
+                Err(damaged(format!("it has {found} bytes, not {length}")))
+            }
+            Ok(Err(Error::Sink(error))) => Err(damaged(format!("it has more than {length} bytes ({error})"))),
+            Ok(fetched) => fetched.map(|(_, bytes)| bytes),
+            Err(error) => Err(damaged(format!("it could not be unpacked: {error}"))),
+        };
         (number, fetched)
     }
 
@@ -198,7 +212,7 @@ impl Reader<'_> {
             let Ok(mut segment) = sound(self.fetch(next).await.1)? else { return Ok(bytes) };
             bytes += segment.len() as u64;
             let from = self.name(next).start(self.size) + pushed as u64;
-            segment.drain(..pushed.min(segment.len()));
+            segment.skip(pushed);
             if read.piece(self.name(next), from, segment).is_err() {
                 return Ok(bytes);
             }
@@ -209,7 +223,7 @@ impl Reader<'_> {
 }
 
 /// Damage told apart from what may pass.
-fn sound(object: Result<Vec<u8>, Error>) -> Result<Result<Vec<u8>, String>, Error> {
+fn sound(object: Result<WalBytes, Error>) -> Result<Result<WalBytes, String>, Error> {
     match object {
         Ok(bytes) => Ok(Ok(bytes)),
         Err(Error::Damaged { key, reason }) => Ok(Err(format!("{key}: {reason}"))),
@@ -220,7 +234,7 @@ fn sound(object: Result<Vec<u8>, Error>) -> Result<Result<Vec<u8>, String>, Erro
 
 struct Reading<'a, 'b> {
     feed: &'a Feed<'b>,
-    records: Records<Vec<u8>>,
+    records: Records<WalBytes>,
     catalogs: CatalogRows,
     assembler: Assembler,
     seen: Seen,
@@ -229,12 +243,12 @@ struct Reading<'a, 'b> {
 }
 
 impl Reading<'_, '_> {
-    fn segment(&mut self, name: SegmentName, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn segment(&mut self, name: SegmentName, bytes: WalBytes) -> Result<(), Refusal> {
         self.records.push_segment(name, bytes)?;
         self.read()
     }
 
-    fn piece(&mut self, name: SegmentName, start: Lsn, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn piece(&mut self, name: SegmentName, start: Lsn, bytes: WalBytes) -> Result<(), Refusal> {
         self.records.push(name.timeline, start, bytes)?;
         self.read()
     }
