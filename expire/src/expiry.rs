@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use highwater_catalog::Catalog;
 use highwater_catalog::retention::{Decision, Fate, State, Verdict};
 use highwater_repository::{
-    Backups, Claim, ClusterRepository, Event, Label, ListedBackup, Outcome, StoredPack,
+    Backups, Claim, ClusterRepository, Event, Label, LastVerification, ListedBackup, Outcome, StoredPack,
 };
 use highwater_wal::{SegmentName, Timestamp, WalFile};
 
@@ -29,6 +29,7 @@ pub struct Expiry {
     packs: Packs,
     survey: Survey,
     newest: Option<Timestamp>,
+    verified: LastVerification,
 }
 
 impl Expiry {
@@ -41,9 +42,11 @@ impl Expiry {
         let backups = cluster.backups();
         let mut packs = Packs::list(&backups).await?;
         let mut catalog = Catalog::open(cluster).await?;
-        let survey = Survey::make(&backups, catalog.inventory(), &mut packs, progress).await?;
+        let mut survey = Survey::make(&backups, catalog.inventory(), &mut packs, progress).await?;
+        let verified = catalog.cluster().last_verification().await?;
+        survey.note_damage(&verified.damage);
         let newest = newest_moment(&mut catalog, &survey).await?;
-        Ok(Expiry { catalog, packs, survey, newest })
+        Ok(Expiry { catalog, packs, survey, newest, verified })
     }
 
     /// The newest moment that the cluster's servers tell of, in its backups and in the last segment of each timeline.
@@ -92,6 +95,7 @@ impl Expiry {
         all.extend(
             self.catalog.damaged_segments().values().map(|reason| format!("a segment is damaged: {reason}")),
         );
+        all.extend(self.damage_notes());
         all.extend(blocked(decision));
         all.extend(notes);
         Report {
@@ -104,6 +108,29 @@ impl Expiry {
             removed,
             notes: all,
         }
+    }
+
+    /// What to know of what verifications have found.
+    fn damage_notes(&self) -> Vec<String> {
+        let damaged = self.survey.holdings.complete.iter();
+        let damaged: Vec<&str> = damaged
+            .filter(|complete| complete.found_damaged.is_some())
+            .map(|complete| complete.backup.label.as_str())
+            .collect();
+        let mut notes = Vec::new();
+        if !damaged.is_empty() {
+            notes.push(format!(
+                "a verification has found damage in {}: such a backup counts for no rule, and stays as long as it would if it were whole;                  hint: bring back what is named, then `highwater verify --deep` takes this back; else take `highwater backup --full`",
+                damaged.join(", ")
+            ));
+        }
+        if !self.verified.unreadable.is_empty() {
+            notes.push(format!(
+                "{} cannot be read: it may be the newest verification, and what that found is not known here; hint: `highwater verify`                  finds it again",
+                self.verified.unreadable[0]
+            ));
+        }
+        notes
     }
 
     async fn tell(&self, options: &Options, decision: &Decision, progress: &dyn Progress) -> Result<Report> {

@@ -3,7 +3,7 @@
 //! The packs are listed before the backups are: a pack in the list belongs to a backup that is in the list of backups, or was
 //! there and has gone. 24 bytes of memory a pack and 8 more for each 64 backups: some 20 MiB for ten terabytes in the repository.
 
-use highwater_repository::{Backups, Item, Label, ManifestReader, PackId, Run, StoredPack};
+use highwater_repository::{Backups, Item, Label, ManifestHead, ManifestReader, PackId, Run, StoredPack};
 
 use crate::Result;
 
@@ -47,11 +47,15 @@ impl Packs {
         self.users = vec![0; self.words * self.packs.len()];
     }
 
-    /// Reads a manifest; answers what is wrong with the packs that it names, if anything is.
+    /// Reads a manifest; answers which backup it is of, and what is wrong with the packs that it names, if anything is.
     ///
     /// # Errors
     /// Those of reading it: damage among them, after which nobody can say which packs it names.
-    pub(crate) async fn read(&mut self, backups: &Backups, label: &Label) -> Result<Option<String>> {
+    pub(crate) async fn read(
+        &mut self,
+        backups: &Backups,
+        label: &Label,
+    ) -> Result<(ManifestHead, Option<String>)> {
         let bit = self.labels.len();
         self.labels.push(label.to_string());
         let mut manifest = ManifestReader::open(backups, label).await?;
@@ -86,8 +90,9 @@ impl Packs {
         }
         let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
         let more = if count > NAMED as u64 { " and others" } else { "" };
-        Ok((!names.is_empty())
-            .then(|| format!("packs that it names are missing or cut short: {}{more}", names.join(", "))))
+        let defect = (!names.is_empty())
+            .then(|| format!("packs that it names are missing or cut short: {}{more}", names.join(", ")));
+        Ok((manifest.head().clone(), defect))
     }
 
     /// The packs that none of the backups names that stay, but for those that may belong to somebody else.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use highwater_catalog::retention::{Complete, Damaged, Holdings, Incomplete};
 use highwater_catalog::{Backup, Inventory};
-use highwater_repository::{Backups, Error as RepositoryError, Label, ListedBackup};
+use highwater_repository::{
+    Backups, Error as RepositoryError, FoundDamage, JudgedBackup, Label, ListedBackup,
+};
 use highwater_wal::Timestamp;
 
 use crate::Result;
@@ -16,6 +18,8 @@ use crate::progress::{Phase, Progress};
 pub(crate) struct Survey {
     pub(crate) holdings: Holdings,
     pub(crate) folders: BTreeMap<String, ListedBackup>,
+    /// The complete ones, as damage is looked up for them.
+    judged: Vec<JudgedBackup>,
 }
 
 impl Survey {
@@ -34,6 +38,21 @@ impl Survey {
             survey.folders.insert(objects.label.to_string(), objects);
         }
         Ok(survey)
+    }
+
+    /// Adds what verifications have found, by which a backup that looks whole is none to rely on.
+    pub(crate) fn note_damage(&mut self, found: &FoundDamage) {
+        let against = found.against(&self.judged);
+        for judged in &self.judged {
+            let Some(damage) = against.get(&judged.id) else { continue };
+            let complete = self.holdings.complete.iter_mut();
+            for complete in complete.filter(|complete| complete.backup.label == judged.label) {
+                complete.found_damaged = Some(format!(
+                    "the verification of {} found {}: {}",
+                    damage.found_at, damage.object, damage.what
+                ));
+            }
+        }
     }
 
     async fn look(
@@ -68,9 +87,16 @@ impl Survey {
             (Some(backup), _) if objects.is_complete() => {
                 progress.phase(&Phase::Manifest(label.to_string()));
                 match unreadable(packs.read(backups, label).await)? {
-                    Ok(defect) => {
+                    Ok((head, defect)) => {
                         let backup = backup.clone();
-                        self.holdings.complete.push(Complete { backup, marked_at, hold, defect });
+                        self.judged.push(JudgedBackup {
+                            id: head.id(),
+                            label: label.to_string(),
+                            parent: head.parent.map(|parent| parent.to_string()),
+                        });
+                        let found_damaged = None;
+                        let complete = Complete { backup, marked_at, hold, defect, found_damaged };
+                        self.holdings.complete.push(complete);
                         return Ok(());
                     }
                     Err(reason) => reason,

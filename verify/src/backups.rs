@@ -8,7 +8,6 @@ use crate::control::{self, Pages};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::page::PAGE_BYTES;
-use crate::record::Proven;
 use crate::relation::relation_part;
 use crate::run::Run;
 use crate::spool::{Record, Spool};
@@ -253,7 +252,7 @@ impl Run<'_> {
 
     async fn head(&mut self, label: &Label, objects: &BackupObjects, head: ManifestHead) -> Result<()> {
         let key = self.cluster.section().manifest(label);
-        let id = Proven::backup(&head);
+        let id = head.id();
         let (Some(postgres), Some(facts)) = (&head.postgres, Backup::of_head(&head)) else {
             self.findings.push(Finding::damage(key, "it is no backup of PostgreSQL"));
             return Ok(());

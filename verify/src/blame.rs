@@ -133,6 +133,8 @@ impl Run<'_> {
                 false => format!("; in it are parts of {}", named.files.join(", ")),
             };
             let what = format!("{}{files}", trouble.what);
+            // A mark can be taken back.
+            named.expired.iter().for_each(|label| self.findings.blame(label, key.as_str(), &what));
             let finding = match (named.backups.is_empty(), named.expired.is_empty()) {
                 // An extent that nobody names, in a pack that somebody does.
                 (true, true) | (false, _) => Finding::damage(key, what),

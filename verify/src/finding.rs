@@ -1,6 +1,10 @@
 //! What a verification finds.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::ledger::Blame;
 
 /// As many findings are told one by one. What is beyond is counted.
 pub const MAX_FINDINGS: usize = 10_000;
@@ -67,10 +71,17 @@ impl Finding {
 pub(crate) struct Findings {
     list: Vec<Finding>,
     left_out: [u64; 2],
+    /// What is wrong with each backup that cannot be restored, by label: the first that was found, of all findings.
+    blamed: BTreeMap<String, Blame>,
 }
 
 impl Findings {
     pub(crate) fn push(&mut self, finding: Finding) {
+        if finding.weight == Weight::Damage {
+            for label in &finding.backups {
+                self.blame(label, &finding.object, &finding.what);
+            }
+        }
         if self.list.len() < MAX_FINDINGS {
             self.list.push(finding);
         } else {
@@ -78,14 +89,29 @@ impl Findings {
         }
     }
 
+    /// Notes that a backup cannot be restored whole, whether or not that is told.
+    pub(crate) fn blame(&mut self, label: &str, object: &str, what: &str) {
+        let in_packs = object.contains("/packs/");
+        let known = self.blamed.entry(label.to_owned());
+        let known =
+            known.or_insert_with(|| Blame { object: object.to_owned(), what: what.to_owned(), in_packs });
+        known.in_packs |= in_packs;
+    }
+
+    /// What is wrong with backups, by label.
+    pub(crate) fn blamed(&self) -> &BTreeMap<String, Blame> {
+        &self.blamed
+    }
+
     pub(crate) fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
         findings.into_iter().for_each(|finding| self.push(finding));
     }
 
     /// In order, damage first, each once; and how many damages and notes are not among them.
-    pub(crate) fn finish(mut self) -> (Vec<Finding>, [u64; 2]) {
-        self.list.sort();
-        self.list.dedup();
-        (self.list, self.left_out)
+    pub(crate) fn finish(&mut self) -> (Vec<Finding>, [u64; 2]) {
+        let mut list = std::mem::take(&mut self.list);
+        list.sort();
+        list.dedup();
+        (list, self.left_out)
     }
 }

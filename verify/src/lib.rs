@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | `run` | a verification from its beginning to its end |
 //! | `options`, `report`, `finding`, `error` | what goes in and what comes out |
-//! | `record`, `past` | what a verification leaves for the next one, and finding that |
+//! | `record`, `past`, `ledger` | what a verification leaves for the next one, finding that, and what is known against backups |
 //! | `there` | what is there, by listing |
 //! | `chain`, `joins`, `histories` | decisions: which holes matter to whom, what fits together |
 //! | `wal_files`, `walk` | segments and other files of WAL, and every record in them |
@@ -45,6 +45,7 @@ mod error;
 mod finding;
 mod histories;
 mod joins;
+mod ledger;
 mod options;
 mod packs;
 mod page;

@@ -8,8 +8,8 @@ use highwater_wal::SystemId;
 use crate::error::{Error, Result};
 use crate::record::Record;
 
-/// As many events are read at most to find the last verification: it is looked for from the newest on.
-const MOST_EVENTS: usize = 2000;
+/// As many events are read at most for somebody who only wants to be told of the last verification.
+const FEW_EVENTS: usize = 2000;
 /// What events of retention are called.
 const EXPIRE: &str = "expire";
 /// As many at once.
@@ -32,7 +32,7 @@ pub async fn last_record(repository: &Repository, system_id: SystemId) -> Result
             break;
         }
     }
-    Ok(Past::read(repository, system_id, &names).await?.last)
+    Ok(Past::read(repository, system_id, &names, FEW_EVENTS).await?.last)
 }
 
 /// What the newest events tell.
@@ -46,11 +46,15 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// Reads the newest events until the last verification. `names` are in order.
-    pub(crate) async fn read(repository: &Repository, system_id: SystemId, names: &[Key]) -> Result<Past> {
+    /// Reads the newest events, at most so many, until the last verification. `names` are in order.
+    pub(crate) async fn read(
+        repository: &Repository,
+        system_id: SystemId,
+        names: &[Key],
+        most: usize,
+    ) -> Result<Past> {
         let system_id = system_id.to_string();
-        let newest =
-            names.iter().rev().filter(|name| name.as_str().starts_with(keys::EVENTS)).take(MOST_EVENTS);
+        let newest = names.iter().rev().filter(|name| name.as_str().starts_with(keys::EVENTS)).take(most);
         let mut events = stream::iter(newest)
             .map(|name| async move { repository.event(name).await })
             .buffered(READS_AT_ONCE);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use highwater_catalog::SegmentSet;
-use highwater_repository::{Event, ManifestHead};
+use highwater_repository::{Event, FoundDamage, VERIFY};
 use highwater_wal::{SegmentSize, TimelineId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::report::Looked;
 
 /// The action of its events.
-pub const ACTION: &str = "verify";
+pub const ACTION: &str = VERIFY;
 /// As many damaged objects are named in an event. The report names all.
 const MAX_NAMED: usize = 100;
 /// As many runs of segments of a timeline are remembered. What lies in others is looked at again.
@@ -42,6 +42,9 @@ pub struct Record {
     /// The first damaged objects.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<String>,
+    /// What is known against backups: found now, or before and not looked at again.
+    #[serde(flatten)]
+    pub known: FoundDamage,
     /// Whether a run of retention was going on when it ended, or had been cut off.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub expiring: bool,
@@ -64,7 +67,7 @@ pub struct Record {
 pub struct Proven {
     /// Since when: the last time that everything was looked at.
     pub since: Option<Timestamp>,
-    /// Backups all of whose extents were proven: label and end, since a label can come again.
+    /// Backups all of whose extents were proven, by [`highwater_repository::ManifestHead::id`].
     pub backups: BTreeSet<String>,
     /// Backups whose extents were proven in packs up to [`Proven::packs_until`]: of a verification that was cut short.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -124,11 +127,6 @@ impl Record {
 }
 
 impl Proven {
-    /// How a backup is remembered.
-    pub fn backup(head: &ManifestHead) -> String {
-        format!("{}@{}", head.label, head.finished_at)
-    }
-
     pub(crate) fn has(&self, timeline: TimelineId, number: u64) -> bool {
         has(&self.wal, timeline, number)
     }

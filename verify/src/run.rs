@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use highwater_catalog::{Catalog, SegmentSet};
 use highwater_repository::{
-    ClusterRepository, Event, LogIndex, Outcome, PackId, Repository, RepositoryConfig,
+    ClusterRepository, Event, FoundDamage, JudgedBackup, Label, LogIndex, MOST_EVENTS, Outcome, PackId,
+    Repository, RepositoryConfig,
 };
 use highwater_storage::{ErrorKind, Key};
 use highwater_wal::{SegmentName, TimelineId, Timestamp, WalFile};
@@ -16,10 +17,11 @@ use crate::chain;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Findings, Weight};
 use crate::histories;
+use crate::ledger::{self, Looked, This};
 use crate::options::{Options, Progress};
 use crate::past::Past;
 use crate::record::{ACTION, Proven, Record, Seen, runs_of};
-use crate::report::{Looked, Report};
+use crate::report::{self, Report};
 use crate::there::There;
 use crate::wal_files::{sample_name, stretches};
 
@@ -37,7 +39,7 @@ pub(crate) struct Run<'a> {
     /// What was proven before and need not be looked at again.
     pub(crate) base: Option<Proven>,
     pub(crate) findings: Findings,
-    pub(crate) looked: Looked,
+    pub(crate) looked: report::Looked,
     pub(crate) unproven: BTreeSet<String>,
     pub(crate) seen: Seen,
     pub(crate) pg_version: u32,
@@ -90,7 +92,7 @@ pub async fn verify(
     let there = There::list(cluster, size).await?;
     let past = match is_locked {
         true => Past::default(),
-        false => Past::read(repository, cluster.system_id(), &there.events).await?,
+        false => Past::read(repository, cluster.system_id(), &there.events, MOST_EVENTS).await?,
     };
     let mut run = Run {
         cluster,
@@ -101,7 +103,7 @@ pub async fn verify(
         past,
         base: None,
         findings: Findings::default(),
-        looked: Looked::default(),
+        looked: report::Looked::default(),
         unproven: BTreeSet::new(),
         seen: Seen::default(),
         pg_version: 0,
@@ -430,7 +432,7 @@ impl Run<'_> {
         self.chains();
         self.count_leftovers();
         let scope = self.scope();
-        let (findings, [more_damage, more_notes]) = std::mem::take(&mut self.findings).finish();
+        let (findings, [more_damage, more_notes]) = self.findings.finish();
         let report = Report {
             cluster: self.cluster.name().to_string(),
             system_id: self.cluster.system_id().to_string(),
@@ -522,6 +524,7 @@ impl Run<'_> {
             damage: report.damage(),
             notes: report.notes(),
             looked: report.looked,
+            known: self.known_damage(&last.known),
             // Whatever was read is also there.
             listed: proven.clone().or(last.listed),
             read: proven.filter(|_| self.options.deep).or(last.read),
@@ -532,6 +535,33 @@ impl Run<'_> {
         let damaged = report.findings.iter().filter(|finding| finding.weight == Weight::Damage);
         record.name_damaged(damaged.map(|finding| &finding.object));
         record
+    }
+
+    /// What is known against backups now.
+    fn known_damage(&self, last: &FoundDamage) -> FoundDamage {
+        let this = This {
+            began: self.began,
+            deep: self.options.deep,
+            since: self.base.as_ref().map(|base| base.since.unwrap_or(Timestamp(i64::MIN))),
+        };
+        let is_whole = |label: &Label| {
+            let is_wanted = self.options.backup.as_ref().is_none_or(|wanted| wanted == label);
+            is_wanted && self.options.timeline.is_none() && self.options.sample.is_none()
+        };
+        let looked = self.whole.iter().map(|backup| Looked {
+            backup: JudgedBackup {
+                id: backup.id.clone(),
+                label: backup.label.to_string(),
+                parent: backup.facts.parent.clone(),
+            },
+            is_whole: backup.is_read && is_whole(&backup.label),
+        });
+        let looked: Vec<Looked> = looked.collect();
+        let is_there = |label: &str| {
+            let found = self.there.backups.iter().find(|(known, _)| known.as_str() == label);
+            found.is_some_and(|(_, objects)| objects.manifest)
+        };
+        ledger::settle(this, last, self.findings.blamed(), &looked, is_there)
     }
 
     /// What is proven now; up to a pack where more are still to come.
@@ -588,6 +618,8 @@ impl Run<'_> {
             began: Some(self.began),
             seconds: elapsed.as_secs_f64(),
             looked: self.looked,
+            // It has found nothing yet, and takes nothing back before its end.
+            known: last.known,
             listed: last.listed,
             read: Some(self.proven_now(self.packs_until)),
             seen: Some(self.seen.clone()),

@@ -55,8 +55,19 @@ pub fn decide(
     let reader = Reader { inventory, holdings, rules, now, retire };
     let good = reader.good();
     let from = reader.promised_from(&good, now);
-    let kept = reader.kept_by_rules(&good, from, known)?;
-    let verdicts = reader.verdicts(&good, from, &kept);
+    let mut kept = reader.kept_by_rules(&good, from, known)?;
+    // What is known against a backup never takes anything away: what would stay without that knowledge stays.
+    let hopeful = reader.hopeful();
+    if hopeful.len() > good.len() {
+        let if_whole = reader.kept_by_rules(&hopeful, reader.promised_from(&hopeful, now), known)?;
+        for (label, reasons) in if_whole {
+            let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            let reason = Reason::IfWhole { reason: words.join(", ") };
+            kept.entry(label).or_insert_with(|| vec![reason]);
+        }
+    }
+    let spared_from = [from, reader.promised_from(&hopeful, now)].into_iter().flatten().min();
+    let verdicts = reader.verdicts(&good, spared_from, &kept);
     let is_staying =
         |label: &str| verdicts.iter().any(|verdict| verdict.label == label && verdict.fate != Fate::Remove);
     let stays = |fate: &Verdict| fate.fate != Fate::Remove;
@@ -64,7 +75,7 @@ pub fn decide(
         let is_marked = |fate: &Fate| matches!(fate, Fate::Mark | Fate::Wait { .. });
         verdicts.iter().any(|verdict| verdict.label == label && is_marked(&verdict.fate))
     };
-    let (wal, wal_from) = reader.wal(&good, from, is_staying, is_going, known)?;
+    let (wal, wal_from) = reader.wal(&good, &hopeful, from, is_staying, is_going, known)?;
     let of = |state| verdicts.iter().find(|verdict| verdict.state == state && stays(verdict));
     Ok(Decision {
         promised_from: from,
@@ -88,9 +99,18 @@ type Kept = BTreeMap<String, Vec<Reason>>;
 
 impl Reader<'_> {
     /// Complete backups that can be restored, the newest last: all their packs and all the WAL that makes them consistent are
-    /// there. Those that are going are none.
+    /// there, and no verification has found them damaged. Those that are going are none.
     fn good(&self) -> Vec<Backup> {
-        let complete = self.holdings.complete.iter();
+        self.usable(|complete| complete.found_damaged.is_none())
+    }
+
+    /// The same with those that a verification has found damaged.
+    fn hopeful(&self) -> Vec<Backup> {
+        self.usable(|_| true)
+    }
+
+    fn usable(&self, wanted: impl Fn(&Complete) -> bool) -> Vec<Backup> {
+        let complete = self.holdings.complete.iter().filter(|complete| wanted(complete));
         let sound = complete
             .filter(|complete| complete.defect.is_none() && self.wal_defect(&complete.backup).is_none());
         let mut good: Vec<Backup> = sound.map(|complete| complete.backup.clone()).collect();
@@ -197,7 +217,7 @@ impl Reader<'_> {
     }
 
     fn complete(&self, complete: &Complete, spared: Timestamp, nothing_good: bool, kept: &Kept) -> Verdict {
-        let Complete { backup, marked_at, hold, defect } = complete;
+        let Complete { backup, marked_at, hold, defect, found_damaged } = complete;
         let mut why: Vec<Reason> =
             hold.iter().map(|reason| Reason::Held { reason: reason.clone() }).collect();
         why.extend(kept.get(&backup.label).into_iter().flatten().cloned());
@@ -208,12 +228,16 @@ impl Reader<'_> {
             why.push(Reason::NothingGood);
         }
         let defect = defect.clone().or_else(|| self.wal_defect(backup));
-        if defect.is_some() && why.is_empty() && backup.stop_time >= spared {
+        let is_bad = defect.is_some() || found_damaged.is_some();
+        if is_bad && why.is_empty() && backup.stop_time >= spared {
             // What it lacks may be found again while the others of its time are kept.
             why.push(Reason::Promised);
         }
         let keep = !why.is_empty();
         why.extend(defect.map(|reason| Reason::Defective { reason }));
+        // That comes first: whoever reads must not take it for one that can be relied on.
+        let damage = found_damaged.iter().map(|reason| Reason::FoundDamaged { reason: reason.clone() });
+        why.splice(0..0, damage);
         let time = Some(backup.stop_time);
         self.verdict(&backup.label, State::Complete, time, keep, *marked_at, why)
     }
@@ -285,6 +309,7 @@ impl Reader<'_> {
     fn wal(
         &self,
         good: &[Backup],
+        hopeful: &[Backup],
         from: Option<Timestamp>,
         is_staying: impl Fn(&str) -> bool,
         is_going: impl Fn(&str) -> bool,
@@ -297,18 +322,22 @@ impl Reader<'_> {
         for complete in self.holdings.complete.iter().filter(|complete| is_staying(&complete.backup.label)) {
             needed.add_backup(&complete.backup, self.inventory);
         }
-        let earlier = self.promised_from(good, before(self.now, self.rules.grace));
+        let a_grace_ago = before(self.now, self.rules.grace);
+        let earlier = self.promised_from(good, a_grace_ago);
+        let if_whole = [self.now, a_grace_ago].map(|at| self.promised_from(hopeful, at));
         // A backup that is being made needs WAL from before it was begun: from the checkpoint that it starts from.
         let begun = self.holdings.incomplete.iter().filter(|incomplete| is_staying(&incomplete.label));
         let begun = begun.filter_map(|incomplete| incomplete.begun_at);
         let begun = begun.map(|begun_at| before(begun_at, self.rules.grace));
         // Marks are taken back while their grace lasts, and restores may have begun before: with the moments behind their backups.
-        let marked = good.iter().filter(|backup| is_going(&backup.label)).map(|backup| backup.stop_time);
-        let from = [from, earlier].into_iter().flatten().chain(begun).chain(marked).min();
+        let marked = hopeful.iter().filter(|backup| is_going(&backup.label)).map(|backup| backup.stop_time);
+        let from = [from, earlier].into_iter().chain(if_whole).flatten().chain(begun).chain(marked).min();
         if let Some(from) = from {
-            let staying = good.iter().filter(|backup| is_staying(&backup.label)).cloned();
-            for on_path in on_paths(&self.with_backups(staying), from, known)? {
-                needed.add_path(&on_path.path, self.inventory, on_path.first, u64::MAX);
+            for backups in [good, hopeful].into_iter().take(if hopeful.len() > good.len() { 2 } else { 1 }) {
+                let staying = backups.iter().filter(|backup| is_staying(&backup.label)).cloned();
+                for on_path in on_paths(&self.with_backups(staying), from, known)? {
+                    needed.add_path(&on_path.path, self.inventory, on_path.first, u64::MAX);
+                }
             }
         }
         Ok((needed, from.unwrap_or(self.now)))

@@ -28,6 +28,8 @@ pub struct Complete {
     pub hold: Option<String>,
     /// Why nothing can be restored from it, apart from its WAL: packs that are missing. `None` where nothing is known against it.
     pub defect: Option<String>,
+    /// What a verification has found damaged of it and nobody has seen mended since. `None` where nothing is known against it.
+    pub found_damaged: Option<String>,
 }
 
 /// A backup whose manifest is damaged.

@@ -37,6 +37,7 @@ struct Case {
     marks: Vec<Option<Timestamp>>,
     holds: Vec<bool>,
     defects: Vec<bool>,
+    found_damaged: Vec<bool>,
     /// A backup that is being made, and what it builds on.
     running: Option<(i64, usize)>,
 }
@@ -53,6 +54,7 @@ prop_compose! {
         marks in prop::collection::vec(prop::option::weighted(0.3, 0_i64..90), 4),
         holds in prop::collection::vec(prop::bool::weighted(0.1), 4),
         defects in prop::collection::vec(prop::bool::weighted(0.1), 4),
+        found_damaged in prop::collection::vec(prop::bool::weighted(0.15), 4),
         running in prop::option::weighted(0.2, (0_i64..90, 0_usize..3)),
     ) -> Case {
         let rules = Rules {
@@ -65,7 +67,7 @@ prop_compose! {
             ..Rules::default()
         };
         let marks = marks.into_iter().map(|mark| mark.map(Timestamp)).collect();
-        Case { world, rules, now: Timestamp(now), marks, holds, defects, running }
+        Case { world, rules, now: Timestamp(now), marks, holds, defects, found_damaged, running }
     }
 }
 
@@ -76,6 +78,7 @@ impl Case {
             marked_at: self.marks[n],
             hold: self.holds[n].then(|| "because".to_owned()),
             defect: self.defects[n].then(|| "a pack is missing".to_owned()),
+            found_damaged: self.found_damaged[n].then(|| "a bit".to_owned()),
         });
         let incomplete = self.running.iter().map(|(begun_at, parent)| Incomplete {
             label: "running".to_owned(),
@@ -123,6 +126,10 @@ fn fate<'a>(decision: &'a Decision, label: &str) -> &'a Fate {
     &decision.verdicts.iter().find(|verdict| verdict.label == label).unwrap().fate
 }
 
+fn is_sound(complete: &Complete) -> bool {
+    complete.defect.is_none() && complete.found_damaged.is_none()
+}
+
 fn stays(decision: &Decision, label: &str) -> bool {
     matches!(fate(decision, label), Fate::Keep | Fate::KeepAgain)
 }
@@ -144,7 +151,7 @@ proptest! {
         let holdings = case.holdings();
         let decision = case.decide(&case.world.inventory(), &holdings, case.now);
         let Some(from) = decision.promised_from else { return Ok(()) };
-        let sound = |backup: &Backup| holdings.complete.iter().any(|c| c.backup == *backup && c.defect.is_none());
+        let sound = |backup: &Backup| holdings.complete.iter().any(|c| c.backup == *backup && is_sound(c));
         let before = case.with_backups(sound);
         let kept = case.with_backups(|backup| sound(backup) && stays(&decision, &backup.label));
         let after = case.without_wal(kept, &decision);
@@ -166,7 +173,7 @@ proptest! {
         let holdings = case.holdings();
         let decision = case.decide(&case.world.inventory(), &holdings, case.now);
         let there = |backup: &Backup| {
-            let sound = holdings.complete.iter().any(|c| c.backup == *backup && c.defect.is_none());
+            let sound = holdings.complete.iter().any(|c| c.backup == *backup && is_sound(c));
             sound && *fate(&decision, &backup.label) != Fate::Remove
         };
         let earlier = Timestamp(case.now.0 - case.rules.grace.as_micros() as i64);
@@ -192,7 +199,7 @@ proptest! {
         let holdings = case.holdings();
         let decision = case.decide(&case.world.inventory(), &holdings, case.now);
         let there = |backup: &Backup| {
-            let sound = holdings.complete.iter().any(|c| c.backup == *backup && c.defect.is_none());
+            let sound = holdings.complete.iter().any(|c| c.backup == *backup && is_sound(c));
             sound && *fate(&decision, &backup.label) != Fate::Remove
         };
         let before = case.with_backups(there);
@@ -243,7 +250,7 @@ proptest! {
             let of = |timeline| Request {
                 timeline: Some(timeline), backup: Some(complete.backup.label.clone()), ..Request::new(Target::Immediate)
             };
-            complete.defect.is_none()
+            is_sound(complete)
                 && case.world.records.iter().any(|(timeline, _)| case.plan(&inventory, &of(*timeline)).is_some())
         };
         let mut good: Vec<&Complete> = holdings.complete.iter().filter(good).collect();
@@ -270,6 +277,31 @@ proptest! {
         }
         // While a backup is being made, packs that no manifest names may be its own.
         prop_assert_eq!(decision.unnamed_packs_kept_for.is_some(), case.running.is_some());
+    }
+
+    /// What a verification has found takes nothing away: no backup and no WAL goes that would have stayed without it.
+    #[test]
+    fn r19_knowing_of_damage_removes_nothing(case in case()) {
+        let inventory = case.world.inventory();
+        let holdings = case.holdings();
+        let decision = case.decide(&inventory, &holdings, case.now);
+        let mut unknowing = holdings.clone();
+        unknowing.complete.iter_mut().for_each(|complete| complete.found_damaged = None);
+        let unknowing = case.decide(&inventory, &unknowing, case.now);
+        for complete in &holdings.complete {
+            let label = &complete.backup.label;
+            prop_assert!(stays(&decision, label) || !stays(&unknowing, label), "{label} goes");
+            if complete.found_damaged.is_some() {
+                let verdict = decision.verdicts.iter().find(|verdict| verdict.label == *label).unwrap();
+                prop_assert!(verdict.reasons().starts_with("DAMAGED"), "{verdict:?}");
+            }
+        }
+        // What is marked keeps the WAL behind it as long as it is there; what stays for good keeps what makes it consistent.
+        let is_going = |verdict: &Verdict| matches!(verdict.fate, Fate::Mark | Fate::Wait { .. });
+        if !unknowing.verdicts.iter().any(is_going) {
+            let (gone, then) = (case.going(&inventory, &decision), case.going(&inventory, &unknowing));
+            prop_assert!(gone.iter().all(|segment| then.contains(segment)), "{gone:?} {then:?}");
+        }
     }
 
     /// What was carried out once is not carried out again; and what goes later has not come back. Where a clock went back, what is left
@@ -330,7 +362,7 @@ fn backup(label: &str, number: u64, stop_time: i64) -> Backup {
 }
 
 fn complete(backup: Backup) -> Complete {
-    Complete { backup, marked_at: None, hold: None, defect: None }
+    Complete { backup, marked_at: None, hold: None, defect: None, found_damaged: None }
 }
 
 #[test]

@@ -91,6 +91,16 @@ pub enum Reason {
         /// Why.
         reason: String,
     },
+    /// A verification has found it damaged: it counts for no rule.
+    FoundDamaged {
+        /// When, and what.
+        reason: String,
+    },
+    /// A rule would keep it if nothing were known to be damaged: what is lacking may be mended.
+    IfWhole {
+        /// The rules, in words.
+        reason: String,
+    },
     /// It was begun so long ago that nobody makes it any more.
     Abandoned,
 }
@@ -122,6 +132,8 @@ impl fmt::Display for Reason {
             Reason::NothingGood => f.write_str("no backup can be restored from: nothing is touched"),
             Reason::NoRule => f.write_str("no rule keeps it"),
             Reason::Defective { reason } => write!(f, "cannot be restored: {reason}"),
+            Reason::FoundDamaged { reason } => write!(f, "DAMAGED: {reason}"),
+            Reason::IfWhole { reason } => write!(f, "stays as if nothing were damaged: {reason}"),
             Reason::Abandoned => f.write_str("abandoned before it was complete"),
         }
     }

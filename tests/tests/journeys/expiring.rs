@@ -1,5 +1,6 @@
 //! Backups that no rule keeps go in two steps, and what stays can be restored.
 
+use std::path::Path;
 use std::time::Duration;
 
 use highwater_catalog::retention::{Clock, DAY, Rules};
@@ -102,6 +103,64 @@ fn r20_backups_go_in_two_steps_and_the_rest_is_restored() {
     assert!(released.stdout.starts_with("Released"), "{released}");
     let report = expire_after(&site, &server, 4);
     assert_eq!(report.verdicts.len(), 3, "{report:?}");
+}
+
+/// Changes a byte in the middle of an object; the same again changes it back.
+fn flip(object: &Path) {
+    let mut content = std::fs::read(object).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 0x10;
+    std::fs::write(object, content).unwrap();
+}
+
+#[test]
+fn r19_a_backup_that_verify_found_damaged_keeps_no_promise() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder());
+    server.sql("create table t as select n, md5(n::text) as text from generate_series(1, 5000) as n");
+    let first = back_up(&site);
+    server.archive_now();
+    let packs = site.objects("/packs/");
+    let report = site.highwater(["backup", "--full", "--json"]).run().succeeds().json();
+    let newest = report["label"].as_str().unwrap().to_owned();
+    let pack = site.objects("/packs/").into_iter().find(|pack| !packs.contains(pack)).unwrap();
+    let verdict = |label: &str| {
+        let rules = ["--backups", "1", "--minimum-age", "0", "--json"];
+        let report = site.highwater([&["expire"], &rules[..]].concat()).run().succeeds().json();
+        let verdicts = report["systems"][0]["verdicts"].as_array().unwrap().clone();
+        let verdict = verdicts.into_iter().find(|verdict| verdict["label"] == label).unwrap();
+        (verdict["fate"].as_str().unwrap().to_owned(), verdict["why"].to_string())
+    };
+    assert_eq!((verdict(&first).0, verdict(&newest).0), ("mark".into(), "keep".into()));
+
+    flip(&pack);
+    site.highwater(["verify", "--deep"]).run().ends_with(4).says(&newest);
+    let (fate, why) = verdict(&first);
+    assert!(fate == "keep" && why.contains("last-good"), "{fate}: {why}");
+    let (fate, why) = verdict(&newest);
+    assert!(fate == "keep" && why.contains("found-damaged") && why.contains("if-whole"), "{fate}: {why}");
+    let text = site.highwater(["expire", "--backups", "1", "--minimum-age", "0"]).run().succeeds();
+    text.says("DAMAGED: the verification of").says("counts for no rule").says("hint:");
+    // What reading alone finds is not lifted by listing, nor by reading something else.
+    site.highwater(["verify"]).run().succeeds();
+    site.highwater(["verify", "--deep", "--backup", &first]).run().succeeds();
+    assert!(verdict(&newest).1.contains("found-damaged"));
+
+    // Who takes extents over from a damaged backup is no better, as far as anybody knows.
+    let heir = back_up(&site);
+    assert!(verdict(&heir).1.contains("takes over extents"), "{:?}", verdict(&heir));
+    assert_eq!(verdict(&first).0, "keep");
+
+    // What is told is done.
+    let rules = ["--backups", "1", "--minimum-age", "0", "--apply"];
+    site.highwater([&["expire"], &rules[..]].concat()).run().succeeds();
+    let listed = site.highwater(["list"]).run().succeeds().stdout;
+    assert!(!listed.contains("Expired"), "{listed}");
+
+    flip(&pack);
+    site.highwater(["verify", "--deep"]).run().succeeds();
+    assert!(!verdict(&newest).1.contains("found-damaged") && !verdict(&heir).1.contains("found-damaged"));
+    assert_eq!((verdict(&first).0, verdict(&heir).0), ("mark".into(), "keep".into()));
 }
 
 /// Takes the archived segment behind this one away, while later ones stay: what retention leaves behind a backup that is kept.

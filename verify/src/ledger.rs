@@ -1,0 +1,167 @@
+//! What is known against backups when a verification ends: what it found itself, and what earlier ones found that it has not looked at
+//! again. Pure.
+
+use std::collections::BTreeMap;
+
+use highwater_repository::{BackupDamage, FoundDamage, JudgedBackup};
+use highwater_wal::Timestamp;
+
+/// As many bytes of what is wrong are remembered for each backup.
+const MOST_BYTES: usize = 300;
+
+/// What a verification itself found damaged of a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blame {
+    pub(crate) object: String,
+    pub(crate) what: String,
+    pub(crate) in_packs: bool,
+}
+
+/// How a verification has looked at a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub(crate) backup: JudgedBackup,
+    /// Whether it was looked at as a whole: not as a sample, not its WAL alone.
+    pub(crate) is_whole: bool,
+}
+
+/// The verification that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct This {
+    pub(crate) began: Timestamp,
+    pub(crate) deep: bool,
+    /// Since when everything was looked at that it builds on; nothing where it has looked at everything itself.
+    pub(crate) since: Option<Timestamp>,
+}
+
+impl This {
+    /// Whether it would have found again what was found then.
+    fn would_find(self, damage: &BackupDamage) -> bool {
+        (self.deep || !damage.deep) && self.since.is_none_or(|since| since > damage.found_at)
+    }
+}
+
+/// What is known when it ends. `last` was known before, `blamed` is what it found, by label; `looked` are the backups that can be read, and
+/// `is_there` says of a label whether a backup of it is there, readable or not.
+pub(crate) fn settle(
+    this: This,
+    last: &FoundDamage,
+    blamed: &BTreeMap<String, Blame>,
+    looked: &[Looked],
+    is_there: impl Fn(&str) -> bool,
+) -> FoundDamage {
+    let backups: Vec<JudgedBackup> = looked.iter().map(|looked| looked.backup.clone()).collect();
+    // Who took extents over from one that goes has it noted for itself.
+    let mut against = last.against(&backups);
+    for (id, damage) in &last.backups {
+        let is_readable = backups.iter().any(|backup| backup.id == *id);
+        let label = id.split('@').next().unwrap_or(id);
+        let is_another = backups.iter().any(|backup| backup.label == label);
+        if !is_readable && !is_another && is_there(label) {
+            against.insert(id.clone(), damage.clone());
+        }
+    }
+    let mut known = FoundDamage::default();
+    for Looked { backup, is_whole } in looked {
+        let before = against.remove(&backup.id);
+        let damage = match (blamed.get(&backup.label), before) {
+            (Some(blame), before) => Some(renewed(this, blame, before)),
+            (None, Some(before)) if *is_whole && this.would_find(&before) => None,
+            (None, before) => before,
+        };
+        match damage {
+            Some(damage) => _ = known.backups.insert(backup.id.clone(), damage),
+            // Else whoever asks later would take it for an heir of a damaged one.
+            None if *is_whole && this.deep || last.sound.contains(&backup.id) => {
+                known.sound.insert(backup.id.clone());
+            }
+            None => {}
+        }
+    }
+    known.backups.extend(against);
+    if known.backups.is_empty() {
+        known.sound.clear();
+    }
+    known
+}
+
+fn renewed(this: This, blame: &Blame, before: Option<BackupDamage>) -> BackupDamage {
+    let mut what = blame.what.clone();
+    what.truncate(what.floor_char_boundary(MOST_BYTES));
+    BackupDamage {
+        found_at: this.began,
+        // What only reading finds is still there, as far as anybody knows.
+        deep: this.deep || before.as_ref().is_some_and(|before| before.deep),
+        in_packs: blame.in_packs || before.is_some_and(|before| before.in_packs),
+        object: blame.object.clone(),
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEEP: This = This { began: Timestamp(10), deep: true, since: None };
+    const SHALLOW: This = This { deep: false, ..DEEP };
+
+    fn looked(label: &str, parent: Option<&str>, is_whole: bool) -> Looked {
+        let backup = JudgedBackup {
+            id: format!("{label}@1"),
+            label: label.to_owned(),
+            parent: parent.map(str::to_owned),
+        };
+        Looked { backup, is_whole }
+    }
+
+    fn blamed(labels: &[&str]) -> BTreeMap<String, Blame> {
+        let blame =
+            |object: &str| Blame { object: object.to_owned(), what: "é".repeat(200), in_packs: true };
+        labels.iter().map(|label| ((*label).to_owned(), blame(label))).collect()
+    }
+
+    fn damaged(known: &FoundDamage) -> Vec<&str> {
+        known.backups.keys().map(|id| id.split('@').next().unwrap()).collect()
+    }
+
+    #[test]
+    fn r19_damage_is_remembered_until_it_would_have_been_found_again_and_was_not() {
+        let all = [looked("a", None, true), looked("b", Some("a"), true), looked("c", None, true)];
+        let part = [looked("a", None, false), looked("b", Some("a"), true), looked("c", None, false)];
+        let there = |_: &str| true;
+        let first = settle(DEEP, &FoundDamage::default(), &blamed(&["a"]), &all, there);
+        assert_eq!(damaged(&first), ["a"]);
+        assert!(first.sound.contains("b@1"), "it was read and found whole");
+        assert!(first.backups["a@1"].what.len() <= MOST_BYTES);
+        for (what, this, blamed_now, looked, expected) in [
+            ("a listing finds no flipped bit", SHALLOW, vec![], &all, vec!["a"]),
+            ("it was not looked at", DEEP, vec![], &part, vec!["a"]),
+            ("read again", DEEP, vec![], &all, vec![]),
+            ("only what is new", This { since: Some(Timestamp(9)), ..DEEP }, vec![], &all, vec!["a"]),
+            ("all since then", This { since: Some(Timestamp(11)), ..DEEP }, vec![], &all, vec![]),
+            ("another one, too", SHALLOW, vec!["c"], &all, vec!["a", "c"]),
+        ] {
+            let known = settle(this, &first, &blamed(&blamed_now), looked, there);
+            assert_eq!(damaged(&known), expected, "{what}");
+        }
+        // What a listing finds again keeps that reading had found more.
+        let again = settle(SHALLOW, &first, &blamed(&["a"]), &all, there);
+        assert_eq!(damaged(&settle(SHALLOW, &again, &blamed(&[]), &all, there)), ["a"]);
+        // What a listing alone found a listing takes back.
+        let listed = settle(SHALLOW, &FoundDamage::default(), &blamed(&["a"]), &all, there);
+        assert_eq!(damaged(&settle(SHALLOW, &listed, &blamed(&[]), &all, there)), [""; 0]);
+    }
+
+    #[test]
+    fn r19_what_is_gone_is_forgotten_and_its_heirs_are_doubted() {
+        let all = [looked("a", None, true), looked("c", None, true)];
+        let first = settle(DEEP, &FoundDamage::default(), &blamed(&["a"]), &all, |_| true);
+        let heir = [looked("b", Some("a"), true), looked("c", None, true)];
+        let known = settle(SHALLOW, &first, &blamed(&[]), &heir, |label| label != "a");
+        assert_eq!(damaged(&known), ["b"]);
+        let known = settle(SHALLOW, &first, &blamed(&[]), &heir, |_| true);
+        assert_eq!(damaged(&known), ["a", "b"], "its manifest cannot be read just now");
+        let later = settle(DEEP, &known, &blamed(&[]), &heir, |label| label != "a");
+        assert_eq!(later, FoundDamage::default());
+    }
+}
