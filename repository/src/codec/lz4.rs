@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use bytes::Bytes;
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+use lz4::block::{compress_bound, compress_to_buffer, decompress_to_buffer};
 use twox_hash::XxHash32;
 
 use super::content::InOrder;
@@ -57,24 +57,20 @@ fn trailer(checksum: u32) -> [u8; 8] {
 }
 
 /// What a thread needs to compress blocks.
+#[derive(Default)]
 struct BlockEncoder {
-    table: CompressTable,
     scratch: Vec<u8>,
 }
 
 impl BlockEncoder {
-    fn new() -> BlockEncoder {
-        BlockEncoder { table: CompressTable::large(), scratch: Vec::new() }
-    }
-
     /// Appends one block with its length in front.
     fn append(&mut self, block: &[u8], frame: &mut Vec<u8>) {
-        let most = get_maximum_output_size(block.len());
+        // What cannot be compressed, for whatever reason, is stored as it is.
+        let most = compress_bound(block.len()).unwrap_or(0);
         if self.scratch.len() < most {
             self.scratch.resize(most, 0);
         }
-        let compressed = compress_into_with_table(block, &mut self.scratch, &mut self.table);
-        match compressed {
+        match compress_to_buffer(block, None, false, &mut self.scratch) {
             Ok(length) if length < block.len() => {
                 frame.reserve_exact(4 + length);
                 frame.extend_from_slice(&(length as u32).to_le_bytes());
@@ -107,7 +103,7 @@ pub(super) fn encode(
     });
     let next = AtomicUsize::new(0);
     let work = || -> io::Result<Vec<_>> {
-        let (mut encoder, mut buffer) = (BlockEncoder::new(), Vec::new());
+        let (mut encoder, mut buffer) = (BlockEncoder::default(), Vec::new());
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -289,7 +285,8 @@ impl Block {
     ) -> Result<(), Fault> {
         let stored = frame.block(self.offset, self.stored_bytes, buffer).map_err(Fault::Read)?;
         let length = if self.is_compressed {
-            decompress_into(stored, plain)
+            // Blocks have at most 4 MiB.
+            decompress_to_buffer(stored, Some(plain.len() as i32), plain)
                 .map_err(|error| Fault::Damaged(format!("an LZ4 block is damaged: {error}")))?
         } else if stored.len() == plain.len() {
             plain.copy_from_slice(stored);
@@ -323,16 +320,22 @@ pub(super) fn decode(
         let mut done: Vec<(usize, BlockDigest)> = Vec::new();
         while let Some((index, block)) = take(&next, &frame.blocks) {
             let plain = &mut plain[..frame.plain_bytes(index)];
-            let written = block.decode(content, &mut buffer, plain).and_then(|()| {
-                sink.write_at(index as u64 * frame.block_bytes as u64, plain).map_err(Fault::Sink)
+            let offset = index as u64 * frame.block_bytes as u64;
+            let mut decoded = Err(Fault::damaged("an LZ4 block was not asked for"));
+            let taken = sink.make_at(offset, plain, &mut |plain| {
+                let unpacked = block.decode(content, &mut buffer, plain);
+                decoded = unpacked.map(|()| digests.digest(index, plain));
+                decoded.is_ok()
             });
-            if let Err(fault) = written {
-                // Nobody needs the rest.
-                next.store(frame.blocks.len(), Ordering::Relaxed);
-                failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(fault);
-                break;
+            match taken.map_err(Fault::Sink).and(decoded) {
+                Ok(digest) => done.push((index, digest)),
+                Err(fault) => {
+                    // Nobody needs the rest.
+                    next.store(frame.blocks.len(), Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(fault);
+                    break;
+                }
             }
-            done.push((index, digests.digest(index, plain)));
         }
         done
     };
@@ -393,13 +396,8 @@ fn fill(frame: &[u8], plain: &mut [u8]) -> Result<Frame, Fault> {
 }
 
 /// Compresses short content without starting threads.
+#[derive(Default)]
 pub(crate) struct SmallEncoder(BlockEncoder);
-
-impl Default for SmallEncoder {
-    fn default() -> SmallEncoder {
-        SmallEncoder(BlockEncoder::new())
-    }
-}
 
 impl SmallEncoder {
     /// One frame with `plain`.

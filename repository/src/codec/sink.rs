@@ -14,6 +14,17 @@ use bytes::Bytes;
 pub trait Sink: Sync {
     /// Takes the bytes of the content that begin at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Takes the bytes at `offset` that `make` makes: in `scratch`, which is as long as they are, or where they are to be in the end.
+    /// `make` says whether it could; where not, the sink may hold anything there.
+    fn make_at(
+        &self,
+        offset: u64,
+        scratch: &mut [u8],
+        make: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> io::Result<()> {
+        if make(scratch) { self.write_at(offset, scratch) } else { Ok(()) }
+    }
 }
 
 impl Sink for File {
@@ -64,6 +75,25 @@ impl Sink for MemorySink<'_> {
             bytes = later;
         }
         Ok(())
+    }
+
+    fn make_at(
+        &self,
+        offset: u64,
+        scratch: &mut [u8],
+        make: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> io::Result<()> {
+        let place = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(block) = self.blocks.get(place / self.block_bytes) {
+            let mut block = block.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = place % self.block_bytes;
+            if let Some(room) = block.get_mut(start..start + scratch.len()) {
+                make(room);
+                return Ok(());
+            }
+        }
+        // It lies across blocks, or past the end.
+        if make(scratch) { self.write_at(offset, scratch) } else { Ok(()) }
     }
 }
 
@@ -122,6 +152,28 @@ mod tests {
         assert!(sink.write_at((1 << 20) + 9, &[1, 2]).is_err());
         assert!(sink.write_at(u64::MAX, &[1]).is_err());
         assert_eq!((buffer[0], &buffer[(1 << 20) - 1..(1 << 20) + 3]), (9, &[1, 2, 3, 0][..]));
+    }
+
+    #[test]
+    fn bytes_are_made_in_place_or_across_blocks_and_not_past_the_end() {
+        let made = |byte: u8| {
+            move |room: &mut [u8]| {
+                room.fill(byte);
+                true
+            }
+        };
+        let border = 1 << 20;
+        let mut buffer = vec![0; border + 10];
+        let sink = MemorySink::new(&mut buffer);
+        sink.make_at(100, &mut [0; 3], &mut made(7)).unwrap();
+        sink.make_at(border as u64 - 1, &mut [0; 3], &mut made(6)).unwrap();
+        sink.make_at(border as u64 + 5, &mut [0; 5], &mut made(8)).unwrap();
+        sink.make_at(border as u64 - 10, &mut [0; 2], &mut |_: &mut [u8]| false).unwrap();
+        assert!(sink.make_at(border as u64 + 9, &mut [0; 2], &mut made(1)).is_err());
+        assert!(sink.make_at(u64::MAX, &mut [0; 2], &mut made(1)).is_err());
+        drop(sink);
+        assert_eq!(buffer[99..104], [0, 7, 7, 7, 0]);
+        assert_eq!(buffer[border - 2..border + 9], [0, 6, 6, 6, 0, 0, 0, 8, 8, 8, 8]);
     }
 
     #[test]

@@ -162,7 +162,9 @@ fn decompress(method: Compression, stored: &[u8], page: &mut Vec<u8>) -> Option<
     }
     page.resize(MAX_PAGE_SIZE, 0);
     let length = match method {
-        Compression::Lz4 => lz4_flex::block::decompress_into(stored, page).ok()?,
+        Compression::Lz4 => {
+            lz4::block::decompress_to_buffer(stored, Some(MAX_PAGE_SIZE as i32), page).ok()?
+        }
         _ => zstd::bulk::decompress_to_buffer(stored, &mut page[..]).ok()?,
     };
     page.truncate(length);

@@ -41,16 +41,16 @@ fn images_are_unpacked_however_they_are_packed() {
         let whole = page(size, hole.clone());
         let without = fields(&[&whole[..hole.start], &whole[hole.end..]]);
         let (at, length) = (hole.start as u16, Some(hole.len() as u16));
-        let lz4 = lz4_flex::block::compress(&without);
+        let lz4 = |plain: &[u8]| lz4::block::compress(plain, None, false).unwrap();
         let zstd = zstd::bulk::compress(&without, 1).unwrap();
         for (version, info, hole, stored) in [
             (PgVersion::V14, 0x04, (0, None), &whole),
             (PgVersion::V14, 0x05, (at, None), &without),
             (PgVersion::V15, 0x02, (0, None), &whole),
             (PgVersion::V18, 0x03, (at, None), &without),
-            (PgVersion::V15, 0x0B, (at, length), &lz4),
+            (PgVersion::V15, 0x0B, (at, length), &lz4(&without)),
             (PgVersion::V18, 0x13, (at, length), &zstd),
-            (PgVersion::V15, 0x0A, (0, None), &lz4_flex::block::compress(&whole)),
+            (PgVersion::V15, 0x0A, (0, None), &lz4(&whole)),
         ] {
             let found = unpack(version, &body(info, hole, stored));
             assert_eq!(found, Ok((whole.clone(), true)), "{version:?} {info:#x} {size}");
@@ -87,7 +87,10 @@ fn what_is_no_page_is_told() {
     assert_eq!(found, Err(ImageError::Size { found: 500 }));
     let found = unpack(PgVersion::V15, &body(0x13, (100, Some(7692)), &short));
     assert_eq!(found, Err(ImageError::Compression(Compression::Zstd)));
-    let behind = unpack(PgVersion::V15, &body(0x0B, (600, Some(7692)), &lz4_flex::block::compress(&short)));
+    let behind = unpack(
+        PgVersion::V15,
+        &body(0x0B, (600, Some(7692)), &lz4::block::compress(&short, None, false).unwrap()),
+    );
     assert_eq!(behind, Err(ImageError::Size { found: 8192 }), "its hole begins behind it");
 }
 
