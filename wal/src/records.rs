@@ -229,6 +229,9 @@ impl<B: AsRef<[u8]>> Records<B> {
             };
             if self.page_at.is_none() && self.page.is_empty() {
                 self.page_at = whole_page(walker, &self.pieces);
+                if let (Some(_), Some(piece)) = (self.page_at, self.pieces.front()) {
+                    walker.name_timeline(piece.timeline);
+                }
             }
             let page = current_page(walker, &self.page, &self.pieces, self.page_at);
             match walker.step(page).map_err(|fault| (walker.named(), fault))? {

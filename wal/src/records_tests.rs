@@ -52,6 +52,26 @@ fn records_cross_pages_segments_and_timelines() {
     assert_eq!(crossing, 2, "one over each border without a switch");
 }
 
+/// A standby that is promoted right behind a segment that its primary has switched away from: the fork is the segment's end.
+#[test]
+fn a_timeline_may_begin_with_a_segment() {
+    let mut wal = Wal::new();
+    wal.commit(1, 1);
+    wal.switch();
+    wal.timeline = tli(2);
+    wal.end_of_recovery(2, 1);
+    wal.commit(2, 2);
+    wal.switch();
+    let mut records = Records::new(mib(), Some(SYSTEM));
+    let mut commits = 0;
+    for (number, (name, bytes)) in wal.segments().into_iter().enumerate() {
+        records.push_segment(name.on(tli(number as u32 + 1)), bytes).unwrap();
+        let read = records.by_ref().map(Result::unwrap);
+        commits += read.filter(|record| matches!(record.kind, Kind::Commit(_))).count();
+    }
+    assert_eq!(commits, 2);
+}
+
 #[test]
 fn bodies_are_whole_also_across_pages() {
     let mut wal = Wal::new();
