@@ -33,6 +33,7 @@ fn build() -> Built {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace);
+    forget_this_test(&mut command);
     // A test among the targets makes cargo choose the dependencies' features as for `cargo test --workspace`, so that
     // none of them is built twice.
     command.args(["build", "--locked", "--workspace", "--bins", "--test", SOME_TEST]);
@@ -61,6 +62,22 @@ fn build() -> Built {
         }
     }
     Built { programs, _folder: folder }
+}
+
+/// Takes away what `cargo test` tells a test of the crate that it belongs to. Build scripts look at it (ring's does), so that with
+/// it they and all that depends on them would be built anew, and once more by the next `cargo test`.
+fn forget_this_test(command: &mut Command) {
+    let is_of_a_crate = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"]
+            .iter()
+            .any(|part| name.starts_with(part))
+            || ["CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"].contains(&name)
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_of_a_crate) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The test itself lies in `TARGET/PROFILE/deps/`.
