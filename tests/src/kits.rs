@@ -45,7 +45,7 @@ pub(crate) fn cached(path: &str) -> PathBuf {
     existing(cache_folder().join(path))
 }
 
-fn existing(path: PathBuf) -> PathBuf {
+pub(crate) fn existing(path: PathBuf) -> PathBuf {
     assert!(path.exists(), "{} is missing; hint: run scripts/setup", path.display());
     path
 }

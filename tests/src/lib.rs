@@ -20,6 +20,7 @@
 
 mod account;
 mod build;
+mod clock;
 mod disk;
 mod guardian;
 mod kits;
@@ -37,6 +38,7 @@ mod wait;
 
 pub use account::{as_server_account, give_to_server_account, is_root};
 pub use build::binary;
+pub use clock::Clock;
 pub use disk::SmallDisk;
 pub use kits::{VERSIONS, cache_folder, client_program, server_program};
 pub use load::{History, Load, assert_load_is_whole};

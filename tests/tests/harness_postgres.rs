@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_tests::{Postgres, StopMode, VERSIONS};
+use highwater_tests::{Clock, Postgres, StopMode, VERSIONS};
 
 #[test]
 fn every_version_starts_and_answers() {
@@ -101,4 +101,27 @@ fn errors_carry_their_code() {
     let mut session = server.session();
     assert!(session.try_rows("nonsense").is_err());
     assert_eq!(session.rows("select null, 1"), [[None, Some("1".to_owned())]]);
+}
+
+#[test]
+fn a_servers_clock_is_moved_while_it_runs() {
+    for version in VERSIONS {
+        let clock = Clock::new();
+        let server = Postgres::builder().version(version).clock(&clock).start();
+        let before = server.now();
+        let later = |hours: i64| {
+            format!(
+                "select clock_timestamp() - '{before}'::timestamptz between '{hours} h' and '{hours} h 5 min'"
+            )
+        };
+        clock.off_by(2 * 3600);
+        assert_eq!(server.value(&later(2)), "t", "PostgreSQL {version}");
+        clock.off_by(0);
+        assert_eq!(server.value(&later(0)), "t", "PostgreSQL {version}");
+        clock.stand_still_at("2026-02-03 04:05:06");
+        assert_eq!(server.column("select clock_timestamp()"), server.column("select clock_timestamp()"));
+        assert_eq!(server.now(), "2026-02-03 04:05:06+00");
+        clock.off_by(-3600);
+        assert_eq!(server.value(&later(-1)), "t", "PostgreSQL {version}");
+    }
 }

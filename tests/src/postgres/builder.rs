@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::{FailedStart, Postgres};
 use crate::account::{as_server_account, give_to_server_account};
+use crate::clock::Clock;
 use crate::kits::server_program;
 use crate::scratch::Scratch;
 use crate::tls;
@@ -25,6 +26,7 @@ pub struct Builder {
     pub(super) port: u16,
     pub(super) tcp: bool,
     tls: bool,
+    pub(super) has_clock: bool,
 }
 
 /// Of every new cluster; a test's own settings come after these. What a test kills is the process, never the
@@ -57,6 +59,7 @@ impl Builder {
             port: SOCKET_PORT,
             tcp: false,
             tls: false,
+            has_clock: false,
         }
     }
 
@@ -101,6 +104,14 @@ impl Builder {
     /// An environment variable of the server, and so of its `archive_command` and `restore_command`.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The server goes by this clock; what it runs, `archive_command` for one, by the machine's. The clock must stay until the server
+    /// has ended.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.has_clock = true;
+        self.environment.extend(clock.environment());
         self
     }
 

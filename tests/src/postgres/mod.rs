@@ -16,6 +16,7 @@ pub use builder::Builder;
 pub use session::{Rows, Session, SqlError};
 
 use crate::account::as_server_account;
+use crate::clock::under_a_clock;
 use crate::kits::server_program;
 use crate::program::clean_environment;
 use crate::scratch::Scratch;
@@ -60,6 +61,7 @@ pub struct Postgres {
     tcp: bool,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    has_clock: bool,
     scratch: Scratch,
 }
 
@@ -81,9 +83,9 @@ impl Postgres {
     }
 
     fn launch(builder: Builder, data: PathBuf, arguments: Vec<String>) -> Result<Self, FailedStart> {
-        let Builder { version, scratch, port, tcp, environment, .. } = builder;
+        let Builder { version, scratch, port, tcp, environment, has_clock, .. } = builder;
         let server = Mutex::new(None);
-        let server = Self { server, version, data, port, tcp, arguments, environment, scratch };
+        let server = Self { server, version, data, port, tcp, arguments, environment, has_clock, scratch };
         server.start_again()?;
         Ok(server)
     }
@@ -92,7 +94,8 @@ impl Postgres {
     pub fn start_again(&self) -> Result<(), FailedStart> {
         let mut slot = self.server();
         assert!(slot.as_mut().is_none_or(|server| server.ended().is_some()), "the server runs already");
-        let mut command = Command::new(server_program(self.version, "postgres"));
+        let program = server_program(self.version, "postgres");
+        let mut command = if self.has_clock { under_a_clock(program) } else { Command::new(program) };
         command.arg("-D").arg(&self.data).arg("-k").arg(self.scratch.path());
         command.arg(format!("--port={}", self.port));
         command.arg(format!("--listen_addresses={}", if self.tcp { "127.0.0.1" } else { "" }));
