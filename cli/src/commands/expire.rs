@@ -122,9 +122,9 @@ pub async fn run(context: &Context, args: &ExpireArgs) -> Result<(), Error> {
     }
     watch.0.clear();
     if context.common.json {
-        return output::json(&json!({ "systems": reports }));
+        return output::json(&answer(&reports));
     }
-    let texts: Vec<String> = reports.iter().map(text).collect();
+    let texts: Vec<String> = reports.iter().map(|report| text(report, &output::local)).collect();
     output::print(&texts.join("\n"))
 }
 
@@ -170,13 +170,14 @@ impl Progress for Watch {
     }
 }
 
-fn text(report: &Report) -> String {
-    let mut text = format!(
-        "{}, system identifier {}, at {}\n",
-        report.cluster,
-        report.system_id,
-        output::local(report.now)
-    );
+/// What is answered to programs.
+fn answer(reports: &[Report]) -> serde_json::Value {
+    json!({ "systems": reports })
+}
+
+fn text(report: &Report, show: &dyn Fn(Timestamp) -> String) -> String {
+    let mut text =
+        format!("{}, system identifier {}, at {}\n", report.cluster, report.system_id, show(report.now));
     let mut table = Table::new(&[
         ("BACKUP", Align::Left),
         ("ENDED", Align::Left),
@@ -184,18 +185,15 @@ fn text(report: &Report) -> String {
         ("WHY", Align::Left),
     ]);
     for verdict in &report.verdicts {
-        let ended = verdict.time.map_or_else(|| "-".to_owned(), output::local);
-        table.row([verdict.label.clone(), ended, fate(verdict, report.is_applied), verdict.reasons()]);
+        let ended = verdict.time.map_or_else(|| "-".to_owned(), show);
+        table.row([verdict.label.clone(), ended, fate(verdict, report.is_applied, show), verdict.reasons()]);
     }
     match report.verdicts.is_empty() {
         true => text.push_str("There are no backups.\n"),
         false => text.push_str(&table.to_string()),
     }
     if let Some(from) = report.promised_from {
-        text.push_str(&format!(
-            "Every moment from {} on that can be reached stays so.\n",
-            output::local(from)
-        ));
+        text.push_str(&format!("Every moment from {} on that can be reached stays so.\n", show(from)));
     }
     for note in &report.notes {
         text.push_str(&format!("Note: {note}\n"));
@@ -217,7 +215,7 @@ fn text(report: &Report) -> String {
     text
 }
 
-fn fate(verdict: &Verdict, is_applied: bool) -> String {
+fn fate(verdict: &Verdict, is_applied: bool, show: &dyn Fn(Timestamp) -> String) -> String {
     let is_complete = verdict.state == State::Complete;
     match (&verdict.fate, is_applied) {
         (Fate::Keep, _) => "stays".to_owned(),
@@ -228,8 +226,11 @@ fn fate(verdict: &Verdict, is_applied: bool) -> String {
         (Fate::Mark, false) if is_complete => "would expire".to_owned(),
         (Fate::Mark, false) => "would be given up".to_owned(),
         (Fate::Wait { builder: Some(builder), .. }, _) => format!("expired, goes when {builder} is made"),
-        (Fate::Wait { until, .. }, _) => format!("expired, goes after {}", output::local(*until)),
+        (Fate::Wait { until, .. }, _) => format!("expired, goes after {}", show(*until)),
         (Fate::Remove, true) => "removed".to_owned(),
         (Fate::Remove, false) => "would be removed".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
