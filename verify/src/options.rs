@@ -1,9 +1,13 @@
 //! What is to be verified, and how.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use highwater_repository::Label;
 use highwater_wal::TimelineId;
+
+/// As long runs a verification, unless told otherwise, before it notes how far it is.
+const FIRST_CHECKPOINT: Duration = Duration::from_secs(300);
 
 /// What is to be verified, and how.
 #[derive(Clone, Debug)]
@@ -28,6 +32,9 @@ pub struct Options {
     pub reads: usize,
     /// What makes the sample: the same number gives the same sample.
     pub seed: u64,
+    /// After so long it is noted for the first time how far it is, to go on from there; then always later, so that there are few
+    /// such notes however long it takes.
+    pub checkpoint_after: Duration,
 }
 
 impl Options {
@@ -44,6 +51,7 @@ impl Options {
             scratch: std::env::temp_dir(),
             reads: std::thread::available_parallelism().map_or(2, usize::from) + 1,
             seed: rand::random(),
+            checkpoint_after: FIRST_CHECKPOINT,
         }
     }
 

@@ -25,9 +25,6 @@ use crate::report::{self, Report};
 use crate::there::There;
 use crate::wal_files::{sample_name, stretches};
 
-/// The first checkpoint is noted after so long; the next ones always later, so that there are few however long it takes.
-const FIRST_CHECKPOINT: Duration = Duration::from_secs(300);
-
 /// A verification on its way.
 pub(crate) struct Run<'a> {
     pub(crate) cluster: &'a ClusterRepository,
@@ -64,6 +61,7 @@ pub(crate) struct Run<'a> {
     began: Timestamp,
     clock: Instant,
     next_checkpoint: Duration,
+    checkpoint_gap: Duration,
 }
 
 /// Verifies a cluster's part of a repository, and what belongs to all clusters. The result is noted as an event.
@@ -122,7 +120,8 @@ pub async fn verify(
         is_expiring: false,
         began,
         clock,
-        next_checkpoint: FIRST_CHECKPOINT,
+        next_checkpoint: options.checkpoint_after,
+        checkpoint_gap: options.checkpoint_after,
     };
     if is_locked {
         run.without_identity();
@@ -602,8 +601,9 @@ impl Run<'_> {
         if elapsed < self.next_checkpoint || !is_simple || !self.options.deep {
             return Ok(());
         }
-        // Each a tenth later than the one before: some thirty a day.
-        self.next_checkpoint = elapsed + (elapsed / 10).max(FIRST_CHECKPOINT);
+        // Each time a tenth longer: some thirty on the first day.
+        self.checkpoint_gap = self.checkpoint_gap * 11 / 10;
+        self.next_checkpoint = elapsed + self.checkpoint_gap;
         let is_well =
             self.troubles.is_empty() && self.bad_pages.is_empty() && self.damaged_segments.is_empty();
         if !is_well {
