@@ -1,6 +1,7 @@
 //! Whole journeys: what a user does, with real servers, in one file each.
 
 mod a_repository_that_lost_packs;
+mod a_thousand_targets;
 mod adopting_a_clone;
 mod archive_command_checks_what_it_takes;
 mod archive_command_is_durable;
