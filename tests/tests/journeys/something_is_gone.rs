@@ -1,71 +1,12 @@
 //! docs/RECOVERY.md, command by command, on a cluster to which that has happened.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use highwater_tests::{Postgres, Site, StopMode};
 
+use crate::documents::{Document, Story, words};
 use crate::restores::{archiving, back_up, recovered};
-
-/// What the guide's examples stand for in this run.
-struct Story {
-    site: Site,
-    /// An example in the guide, and what this run says instead.
-    instead: Vec<(&'static str, String)>,
-}
-
-impl Story {
-    /// Runs the commands of a section in their order, and answers how many there were.
-    fn run(&self, section: &str) -> usize {
-        let commands = commands(section);
-        self.run_all(&commands);
-        commands.len()
-    }
-
-    fn run_all(&self, commands: &[String]) {
-        for command in commands {
-            let mut words = words(command);
-            for word in &mut words {
-                for (example, ours) in &self.instead {
-                    if word == example {
-                        word.clone_from(ours);
-                    }
-                }
-            }
-            assert_eq!(words.remove(0), "highwater", "{command}");
-            self.site.highwater(&words).run().succeeds();
-        }
-    }
-}
-
-fn guide() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/RECOVERY.md");
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The commands in the section whose heading begins so.
-fn commands(heading: &str) -> Vec<String> {
-    let guide = guide();
-    let section = guide.split("\n## ").find(|section| section.starts_with(heading));
-    let section = section.unwrap_or_else(|| panic!("no section {heading}"));
-    let mut commands = Vec::new();
-    for block in section.split("```sh\n").skip(1) {
-        let block = block.split("```").next().unwrap_or_default();
-        let lines = block.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
-        commands.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
-    }
-    commands
-}
-
-/// A command's words, as a shell takes them apart.
-fn words(command: &str) -> Vec<String> {
-    let parts = command.split('\'').enumerate();
-    let words = parts.flat_map(|(index, part)| match index % 2 {
-        0 => part.split_whitespace().map(str::to_owned).collect(),
-        _ => vec![part.to_owned()],
-    });
-    words.collect()
-}
 
 const ORDERS: &str = "select count(*) || ' ' || sum(amount) from public.orders";
 
@@ -102,16 +43,18 @@ fn the_guide_leads_from_something_is_gone_to_it_is_back() {
         ("2026-11-20 11:15:59", moment),
     ];
     let story = Story { site, instead };
-    assert_eq!(story.run("2."), 7);
-    assert_eq!(story.run("3."), 2);
-    assert_eq!(story.run("4."), 4);
+    let guide = Document::open("RECOVERY.md");
+    let run = |section: &str| story.run_all(&guide.commands(section));
+    assert_eq!(run("2."), 7);
+    assert_eq!(run("3."), 2);
+    assert_eq!(run("4."), 4);
     server.stop(StopMode::Fast);
     for (folder, expected) in [(&table, &before_drop), (&rows, &whole), (&time, &whole)] {
         assert_eq!(&recovered(folder).value(ORDERS), expected, "{}", folder.display());
     }
 
     fs::rename(&cluster, story.site.path("moved-away")).unwrap();
-    let [commands @ .., check, backup] = &commands("6.")[..] else {
+    let [commands @ .., check, backup] = &guide.commands("6.")[..] else {
         panic!("section 6 has lost its commands")
     };
     story.run_all(commands);
@@ -129,5 +72,5 @@ fn the_guide_leads_from_something_is_gone_to_it_is_back() {
         let run = story.site.highwater(&words[1..]).env("HIGHWATER_CLUSTER_MAIN_CONNECTION", &connection);
         run.run().succeeds();
     }
-    assert_eq!(story.run("8."), 1);
+    assert_eq!(run("8."), 1);
 }
