@@ -117,6 +117,7 @@ fn check(history: &History, request: &Request) -> Result<Stop, Why> {
                 Why::SeveralDrops => "times: ",
                 Why::SeveralTimelines => "is reached on several timelines",
                 Why::OnOtherTimeline => "but elsewhere",
+                Why::Unsure => unreachable!("nothing of the kind is asked for"),
             };
             assert!(output.stderr.contains(said), "{about}");
         }

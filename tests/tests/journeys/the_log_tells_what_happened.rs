@@ -6,7 +6,7 @@ use std::fs;
 use highwater_tests::{History, Load, PATIENCE, Postgres, Site, StopMode, VERSIONS};
 use serde_json::Value;
 
-use crate::restores::{archiving, back_up};
+use crate::restores::{archiving, back_up, bring_back};
 
 /// Inserted, updated, deleted.
 type Rows = (u64, u64, u64);
@@ -239,10 +239,11 @@ fn fates_of(version: u32, level: &str) {
 }
 
 #[test]
-fn the_wrong_delete_is_found_by_its_rows_and_a_line_reads_well() {
+fn the_wrong_delete_is_found_by_its_rows_and_undone_and_a_line_reads_well() {
     let site = Site::on_folder();
     let server = archiving(&site, Postgres::builder());
     server.sql("create table accounts (n int, owner text); create table log (n int)");
+    back_up(&site);
     for n in 0..50 {
         server.sql(&format!("insert into accounts select {n}, 'somebody' from generate_series(1, 100)"));
     }
@@ -259,6 +260,9 @@ fn the_wrong_delete_is_found_by_its_rows_and_a_line_reads_well() {
     let found = log(&site, &["--min-rows", "5000"]);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(found[0]["xid"].to_string(), wrong);
+    let undone = bring_back(&site, "undone", &["--before-xid", &found[0]["xid"].to_string()]);
+    assert_eq!(undone.value("select count(*) from accounts"), "5000");
+    assert_eq!(undone.value("select count(*) from log"), "0");
     assert_eq!(log(&site, &["--min-rows", "5000", "--table", "public.accounts"]), found);
     assert_eq!(log(&site, &["--min-rows", "2", "--table", "LOG"]), [Value::Null; 0]);
     assert_eq!(log(&site, &["--xid", &wrong]), found);
@@ -274,8 +278,8 @@ fn the_wrong_delete_is_found_by_its_rows_and_a_line_reads_well() {
     let expected = [
         "TIME  LSN  1  XID  no rows",
         "TIME  LSN  1  restore point \"end\"",
-        "TIME  LSN  1  XID  DROPPED public.log",
-        "TIME  LSN  1  XID  public.accounts -5000, public.log +1",
+        "TIME  LSN  1  XID  postgres: DROPPED public.log",
+        "TIME  LSN  1  XID  postgres: public.accounts -5000, public.log +1",
     ];
     assert_eq!(masked, expected, "{text}");
     let chart = site.highwater(["log", "--summary"]).run().succeeds();

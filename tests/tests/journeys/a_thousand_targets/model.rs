@@ -53,6 +53,9 @@ pub enum Why {
     SeveralDrops,
     SeveralTimelines,
     OnOtherTimeline,
+    /// A time behind the last end of a transaction: whether the archive covers it depends on when its files were written, by the
+    /// machine's clock, and so does the answer.
+    Unsure,
 }
 
 /// One cluster's archive.
@@ -64,7 +67,7 @@ pub struct Model {
     pub backups: Vec<Backup>,
     /// On each path: which transaction dropped or truncated which table.
     pub droppers: Vec<(u32, Vec<(String, u32)>)>,
-    /// On each path: the last moment of which the archive knows that nothing of it is still to come.
+    /// On each path: the last moment of which the archive knows that nothing of it is still to come, as `window` tells it.
     pub covered: Vec<(u32, Micros)>,
 }
 
@@ -115,9 +118,14 @@ impl Model {
         self.backups.iter().rev().filter(is_on).collect()
     }
 
-    fn covered(&self, timeline: u32) -> Micros {
-        let found = self.covered.iter().find(|(known, _)| *known == timeline);
-        found.expect("the timeline is known").1
+    /// No moment behind this one is covered by any means.
+    fn latest(&self, timeline: u32) -> Micros {
+        let covered = self.covered.iter().find(|(known, _)| *known == timeline).map(|(_, time)| *time);
+        covered
+            .into_iter()
+            .chain(self.backups.iter().map(|backup| backup.stop_time))
+            .max()
+            .unwrap_or(Micros::MAX)
     }
 
     pub fn newest(&self) -> u32 {
@@ -132,8 +140,13 @@ impl Model {
             return found;
         }
         let others = self.paths.iter().map(|(other, _)| *other).filter(|other| *other != timeline);
-        let answers: Vec<Stop> = others.filter_map(|other| self.along(other, request).ok()).collect();
+        let answers: Vec<Result<Stop, Why>> = others.map(|other| self.along(other, request)).collect();
+        if answers.contains(&Err(Why::Unsure)) {
+            return Err(Why::Unsure);
+        }
+        let answers: Vec<Stop> = answers.into_iter().flatten().collect();
         match found {
+            Err(Why::Unsure) => found,
             Err(_) if !answers.is_empty() => Err(Why::OnOtherTimeline),
             Ok(_) if answers.iter().any(|other| self.has_more(timeline, other)) => Err(Why::SeveralTimelines),
             found => found,
@@ -170,9 +183,8 @@ impl Model {
                 // PostgreSQL would end with an error here; what is meant is all that is archived.
                 None => match target {
                     Target::Latest | Target::Immediate => wal.records.len(),
-                    Target::Time(time) if time <= self.covered(timeline).max(backup.stop_time) => {
-                        wal.records.len()
-                    }
+                    Target::Time(time) if time <= wal.last_end() => wal.records.len(),
+                    Target::Time(time) if time <= self.latest(timeline) => return Err(Why::Unsure),
                     Target::Time(_) | Target::Lsn(_) => return Err(Why::TooLate),
                     _ => continue,
                 },

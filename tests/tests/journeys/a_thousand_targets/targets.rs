@@ -4,7 +4,7 @@ use highwater_wal::Timestamp;
 
 use super::branch::TABLES;
 use super::history::History;
-use super::model::{Request, Target};
+use super::model::{Request, Target, Why};
 use super::random::Random;
 use super::wal::{self, Micros, What};
 
@@ -47,6 +47,16 @@ pub fn kind(target: &Target) -> &'static str {
 
 /// A request: most of them for something that can be reached.
 pub fn choose(history: &History, random: &mut Random) -> Request {
+    // Of the few for which the model has no answer each is followed by others.
+    loop {
+        let request = any(history, random);
+        if history.model.answer(&request) != Err(Why::Unsure) {
+            return request;
+        }
+    }
+}
+
+fn any(history: &History, random: &mut Random) -> Request {
     let model = &history.model;
     let asked = [1, 2, 3][random.below(3) as usize];
     let timeline = (!random.one_in(4)).then_some(asked);

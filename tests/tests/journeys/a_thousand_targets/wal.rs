@@ -91,6 +91,15 @@ impl Wal {
         begin(self).min(begin(other))
     }
 
+    /// When the last transaction ended, in the order of the WAL.
+    pub fn last_end(&self) -> Micros {
+        let time = |record: &Record| match record.what {
+            What::End { time, .. } => Some(time),
+            _ => None,
+        };
+        self.records.iter().rev().find_map(time).expect("some transaction ended")
+    }
+
     /// How many records begin before `lsn`.
     pub fn before(&self, lsn: u64) -> usize {
         self.records.partition_point(|record| record.lsn < lsn)
