@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 
 fn end(error: &Error) -> ExitCode {
     if !matches!(error, Error::Told(_)) {
-        eprintln!("highwater: {error}");
+        eprintln!("highwater: {}", output::printable(&error.to_string()));
     }
     error.exit().into()
 }

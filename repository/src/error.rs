@@ -87,7 +87,8 @@ pub enum Error {
 
     /// There is no repository at that place.
     #[error(
-        "{url} holds no repository: there is no highwater.json; hint: make one with highwater init, or correct the URL"
+        "{url} holds no repository: there is no highwater.json; hint: correct the URL; where there was a repository, bring the object back \
+         from another copy of it; a new repository is made with highwater init"
     )]
     NoRepository {
         /// The place.
@@ -186,6 +187,14 @@ fn damaged_hint(key: &str) -> &'static str {
          pg_wal, it is archived anew once the damaged one is away"
     } else if key.contains("/names/") {
         "move the object away: without it tables are shown by other names objects, or by their numbers; highwater names takes new ones"
+    } else if key == "highwater.json" {
+        "keep the object for examination and bring it back from another copy of the repository: without it nothing else is read; nothing \
+         else need be lost"
+    } else if key.ends_with("/cluster.json") {
+        "bring the object back from another copy of the repository; or move it away, and highwater init on the server's host writes it \
+         anew, which touches nothing else"
+    } else if key.starts_with("events/") {
+        "move the object away: it is a note of what was done, and nothing is restored from it"
     } else {
         "keep the object for examination and restore it from another copy of the repository, or take a new backup with highwater \
          backup --full"

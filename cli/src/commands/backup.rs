@@ -83,7 +83,7 @@ impl Progress for Watch {
     }
 
     fn note(&self, text: &str) {
-        self.0.suspend(|| eprintln!("highwater: {text}"));
+        self.0.suspend(|| eprintln!("highwater: {}", output::printable(text)));
     }
 }
 

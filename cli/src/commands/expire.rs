@@ -137,7 +137,17 @@ async fn systems(
     name: &Name,
 ) -> Result<Vec<SystemId>, Error> {
     match context.common.system_id {
-        Some(system_id) => Ok(vec![system_id]),
+        Some(system_id) => {
+            let known = all_systems(repository, name).await?;
+            if known.contains(&system_id) {
+                return Ok(vec![system_id]);
+            }
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            Err(Error::usage(format!(
+                "cluster {name} has no system identifier {system_id}; hint: there is {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )))
+        }
         None => all_systems(repository, name).await,
     }
 }
@@ -166,7 +176,7 @@ impl Progress for Watch {
     }
 
     fn note(&self, text: &str) {
-        self.0.suspend(|| eprintln!("highwater: {text}"));
+        self.0.suspend(|| eprintln!("highwater: {}", output::printable(text)));
     }
 }
 

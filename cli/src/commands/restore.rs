@@ -49,6 +49,9 @@ async fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error
     options.notes.extend(way.note());
     options.notes.extend(way.unreadable().await);
     options.kind = if args.takeover { Kind::Takeover } else { Kind::Clone };
+    if args.takeover {
+        options.notes.extend(refused_archiving(context, &options.target));
+    }
     options.action = match args.action {
         args::Action::Promote => Action::Promote,
         args::Action::Pause => Action::Pause,
@@ -62,6 +65,30 @@ async fn options(context: &Context, args: &RestoreArgs) -> Result<Options, Error
     }
     options.asked = asked();
     Ok(options)
+}
+
+/// What the archive command will say of a cluster that was taken over into another folder than the configured one.
+fn refused_archiving(context: &Context, target: &Path) -> Option<String> {
+    let cluster = context.cluster_config().ok()?;
+    let configured = cluster.data_directory.as_ref()?;
+    (resolved(configured) != resolved(target)).then(|| {
+        format!(
+            "WARNING: the configuration says data-directory = '{}' for cluster {}, and this one lies in {}: highwater-archive-cmd refuses \
+             to archive from here until data-directory says so, and WAL piles up in pg_wal meanwhile",
+            configured.display(),
+            cluster.name,
+            target.display()
+        )
+    })
+}
+
+/// A folder without links on the way to it, though it need not be there yet.
+fn resolved(folder: &Path) -> PathBuf {
+    let of_parent = || {
+        let parent = std::fs::canonicalize(folder.parent()?).ok()?;
+        Some(parent.join(folder.file_name()?))
+    };
+    std::fs::canonicalize(folder).ok().or_else(of_parent).unwrap_or_else(|| folder.to_owned())
 }
 
 /// How the restored server fetches WAL: by the configuration's file, since PostgreSQL does not have the environment of this

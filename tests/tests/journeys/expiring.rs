@@ -53,6 +53,10 @@ fn r20_backups_go_in_two_steps_and_the_rest_is_restored() {
         .ends_with(2)
         .says("no rule says what to keep")
         .says("hint: write window");
+    site.highwater(["expire", "--backups", "1", "--system-id", "7"])
+        .run()
+        .ends_with(2)
+        .says("hint: there is");
     site.highwater(["hold", &held, "--reason", "the audit"]).run().succeeds();
     let rules = ["--backups", "1", "--minimum-age", "0"];
     let expire = |more: &[&str]| site.highwater([&["expire"], &rules[..], more].concat()).run();

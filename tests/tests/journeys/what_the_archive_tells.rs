@@ -94,7 +94,8 @@ fn r15_two_timelines_that_both_go_on_are_told_apart() {
     server.archive_now();
     // Somebody takes over elsewhere while the cluster itself goes on.
     let (folder, output) = restore(&site, "elsewhere", &["--takeover", "--lsn", &fork, "--exclusive"]);
-    output.succeeds();
+    // It is not where the configuration says that the cluster lies.
+    output.succeeds().says("WARNING: the configuration says data-directory").says("refuses to archive");
     let other = Postgres::from_data_dir(&folder)
         .setting("archive_command", &archive_command_of(&site, &folder))
         .try_recover()
