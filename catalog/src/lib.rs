@@ -50,8 +50,8 @@ pub use facts::{
 pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 #[cfg(feature = "load")]
 pub use load::{
-    Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, PlanError, RestoreSpeed,
-    newest_system,
+    Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, NearNames, PlanError,
+    RestoreSpeed, newest_system,
 };
 pub use log::{
     Bucket, Chart, Database as LoggedDatabase, Fate, LogFilter, LogLine, Rows, Table, TableLine,

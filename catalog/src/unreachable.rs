@@ -241,7 +241,7 @@ pub enum Unreachable {
     /// Segments are missing on the way.
     #[error(
         "{target} lies behind a hole in the archive: missing is {hole}; \
-         hint: archive the missing segments if any server still has them, or ask for a moment up to {reach}"
+         hint: archive the missing segments if any server still has them, or ask for {}", before_hole(.reach)
     )]
     Hole {
         /// What was asked for.
@@ -282,6 +282,16 @@ pub enum Unreachable {
         /// What did it, the newest first.
         at: Vec<Loss>,
     },
+    /// After the last transaction that is known to have dropped or truncated a table others dropped what has no name.
+    #[error("{}", nameless(.table, .known.as_deref(), .at))]
+    NamelessDrops {
+        /// The table.
+        table: String,
+        /// The newest that is known.
+        known: Option<Box<Loss>>,
+        /// Those that may have done it as well, the newest first.
+        at: Vec<Loss>,
+    },
     /// Several restore points have the name.
     #[error("there are {} restore points \"{name}\": {}; hint: name the one you mean by its position with --lsn", .at.len(), places(.at))]
     Ambiguous {
@@ -290,6 +300,39 @@ pub enum Unreachable {
         /// Where and when each was made.
         at: Vec<(Lsn, Timestamp)>,
     },
+}
+
+/// What can be asked for in front of a hole. Its own first position is behind every record that is there.
+fn before_hole(reach: &Reach) -> String {
+    match reach.time {
+        Some(time) => format!("a time up to {time} with --at"),
+        None => format!("a position before {} with --lsn", reach.lsn),
+    }
+}
+
+/// As many transactions are listed.
+const MOST_LISTED: usize = 10;
+
+fn nameless(table: &str, known: Option<&Loss>, at: &[Loss]) -> String {
+    let more = match at.len().saturating_sub(MOST_LISTED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let listed = losses(&at[..at.len().min(MOST_LISTED)]);
+    let (what, hint) = match known {
+        Some(known) => (
+            format!("{table} was dropped or truncated: {known}. Later than that"),
+            format!("--before-xid {} for the one that is known, or another number", known.xid),
+        ),
+        None => (
+            format!("no transaction is known to have dropped or truncated {table}, but"),
+            "--before-xid and a number".to_owned(),
+        ),
+    };
+    format!(
+        "{what} transactions dropped or truncated files whose names are not known, and {table} may be among them: {listed}{more}; hint: \
+         `highwater log --xid` and a number shows what each did beside that; say which one is meant with {hint}"
+    )
 }
 
 fn list(timelines: &[TimelineId]) -> String {

@@ -62,7 +62,8 @@ mod walker;
 pub use body::{BlockRef, RecordBody, RelationFile};
 pub use border::Joined;
 pub use catalogs::{
-    Catalog, CatalogRow, CatalogRows, ClassRow, NamespaceRow, RowChange, RowOrigin, Untold, UntoldRow,
+    Catalog, CatalogPlace, CatalogRow, CatalogRows, ClassRow, MappedFile, NamespaceRow, RowChange, RowOrigin,
+    Untold, UntoldRow,
 };
 pub use change::Change;
 pub use check::{Check, SegmentCheck, SegmentKind, check_first_page, check_segment};

@@ -1,5 +1,6 @@
 //! The moment just before a transaction: the one that dropped a table, or any.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use highwater_wal::{Lsn, RawRecord, Records, RelationFile, SegmentName, WalFile, rmgr};
@@ -30,36 +31,49 @@ impl Catalog {
     pub(super) async fn settle_before(&mut self, request: &Request) -> Result<Request, PlanError> {
         let Target::Before(before) = &request.target else { return Ok(request.clone()) };
         let Before { what, found: None } = before.as_ref() else { return Ok(request.clone()) };
-        let losses = match what {
+        let drops = match what {
             BeforeWhat::Drop { table, .. } => self.drops_of(table, request).await?,
-            BeforeWhat::Transaction { xid } => self.ends_of(*xid, request).await?,
+            BeforeWhat::Transaction { xid } => {
+                Drops { losses: self.ends_of(*xid, request).await?, ..Drops::default() }
+            }
         };
-        let found = match (losses.as_slice(), what) {
-            ([], _) => return Err(self.nothing_before(request, what)?.into()),
+        let found = match (drops.losses.as_slice(), what) {
+            ([], BeforeWhat::Drop { table, .. }) if !drops.nameless.is_empty() => {
+                return Err(drops.doubt(table).into());
+            }
+            ([], _) => return Err(self.nothing_before(request, what).await?.into()),
+            (_, BeforeWhat::Drop { table, .. }) if drops.is_doubtful() => {
+                return Err(drops.doubt(table).into());
+            }
             ([one], _) => one.clone(),
             ([newest, ..], BeforeWhat::Drop { last: true, .. } | BeforeWhat::Transaction { .. }) => {
                 newest.clone()
             }
             (_, BeforeWhat::Drop { table, last: false }) => {
-                return Err(Unreachable::SeveralDrops { table: table.to_string(), at: losses }.into());
+                return Err(Unreachable::SeveralDrops { table: table.to_string(), at: drops.losses }.into());
             }
         };
         let target = Target::Before(Box::new(Before { what: what.clone(), found: Some(found) }));
         Ok(Request { target, exclusive: true, ..request.clone() })
     }
 
-    fn nothing_before(&self, request: &Request, what: &BeforeWhat) -> Result<Unreachable, PlanError> {
+    async fn nothing_before(&self, request: &Request, what: &BeforeWhat) -> Result<Unreachable, PlanError> {
         let timeline = path_for(self.inventory(), request.timeline)?.timeline();
         let hint = match what {
-            BeforeWhat::Drop { .. } => {
-                "`highwater log --drops` shows what was dropped and truncated, and by which names; a table that another timeline has \
-                 lost is found with --timeline"
+            BeforeWhat::Drop { table, .. } => {
+                let advice = self.names_near(table).await?.advice(table);
+                let advice = advice.map(|advice| format!("{advice}; ")).unwrap_or_default();
+                format!(
+                    "{advice}`highwater log --drops` shows what was dropped and truncated, and by which names; a table that another \
+                     timeline has lost is found with --timeline"
+                )
             }
             BeforeWhat::Transaction { .. } => {
                 "`highwater log` shows the transactions; subtransactions and transactions that were still open have no end of their own"
+                    .to_owned()
             }
         };
-        Ok(Unreachable::NotFound { target: request.target.clone(), timeline, hint: hint.to_owned() })
+        Ok(Unreachable::NotFound { target: request.target.clone(), timeline, hint })
     }
 
     /// Where the first backup that may serve is consistent: what happened before cannot be undone.
@@ -70,20 +84,24 @@ impl Catalog {
     }
 
     /// The transactions that dropped or truncated a table, newest first.
-    async fn drops_of(&mut self, table: &TablePattern, request: &Request) -> Result<Vec<Loss>, PlanError> {
+    async fn drops_of(&mut self, table: &TablePattern, request: &Request) -> Result<Drops, PlanError> {
         let filter = LogFilter { drops: true, ..self.reachable(request) };
         let lines = self.collect(filter, request, MAX_LOSSES).await?;
-        let mut losses = Vec::new();
+        let mut drops = Drops::default();
         for line in lines {
-            let lost = line.tables.iter().find(|lost| is_lost(lost.fate) && table.matches(&lost.table));
-            if let Some(lost) = lost {
-                losses.push(loss(&line, line.lsn, verb(lost)));
+            let mut all_lost = line.tables.iter().filter(|lost| is_lost(lost.fate));
+            if let Some(lost) = all_lost.clone().find(|lost| table.matches(&lost.table)) {
+                drops.databases.insert(lost.table.database_oid);
+                drops.losses.push(loss(&line, line.lsn, verb(lost)));
             } else if let Some(name) = self.database_with(table, &line, request).await? {
                 let stop = self.before_database_drop(&line, request).await?;
-                losses.push(loss(&line, stop, format!("dropped database {name}, which had it")));
+                drops.losses.push(loss(&line, stop, format!("dropped database {name}, which had it")));
+            } else if let Some(lost) = all_lost.find(|lost| table.may_match(&lost.table)) {
+                let nameless = loss(&line, line.lsn, verb(lost));
+                drops.nameless.push((lost.table.database_oid, nameless));
             }
         }
-        Ok(losses)
+        Ok(drops)
     }
 
     /// The end of a transaction, the newest of that number.
@@ -179,6 +197,41 @@ impl Catalog {
             }
         }
         Ok(search.mark().map_or(first, |mark| mark.min(first)))
+    }
+}
+
+/// Transactions that dropped or truncated a table, or may have, the newest first.
+#[derive(Debug, Default)]
+struct Drops {
+    losses: Vec<Loss>,
+    /// Databases, by OID, in which it was.
+    databases: BTreeSet<u32>,
+    /// Transactions that dropped something of which nobody can say whether it was the table, with the database.
+    nameless: Vec<(u32, Loss)>,
+}
+
+impl Drops {
+    /// Those behind the newest that is known, in a database in which the table may have been.
+    fn doubts(&self) -> impl Iterator<Item = &Loss> {
+        let known = self.losses.first().map(|newest| newest.lsn);
+        let may_be_there =
+            |database: &u32| self.databases.is_empty() || *database == 0 || self.databases.contains(database);
+        let doubts = self.nameless.iter().filter(move |(database, loss)| {
+            may_be_there(database) && known.is_none_or(|known| loss.lsn > known)
+        });
+        doubts.map(|(_, loss)| loss)
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.doubts().next().is_some()
+    }
+
+    fn doubt(&self, table: &TablePattern) -> Unreachable {
+        Unreachable::NamelessDrops {
+            table: table.to_string(),
+            known: self.losses.first().cloned().map(Box::new),
+            at: self.doubts().cloned().collect(),
+        }
     }
 }
 

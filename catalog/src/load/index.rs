@@ -8,12 +8,12 @@ use highwater_wal::{SegmentName, WalFile};
 
 use super::Catalog;
 use super::heads::LogName;
-use crate::{Inventory, Plan};
+use crate::{Branch, Inventory, Plan};
 
 /// Logs that are listed one behind the other; the stretches are listed side by side.
 const LOGS_IN_STRETCH: u32 = 64;
 /// How many stretches are listed side by side.
-const LISTINGS_AT_ONCE: usize = 8;
+const LISTINGS_AT_ONCE: usize = 16;
 
 /// What became of the logs that had no index object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +40,42 @@ impl Catalog {
         for run in &plan.wal {
             logs.extend((run.first.log..=run.last.log).map(|log| (run.first.timeline, log)));
         }
+        self.list_logs_again(logs, inventory).await
+    }
+
+    /// The same with the logs that windows promise.
+    pub(super) async fn list_windows(
+        &mut self,
+        branches: &[Branch],
+        inventory: &mut Inventory,
+    ) -> Result<bool, Error> {
+        let size = inventory.segment_size;
+        let mut logs: BTreeSet<LogName> = BTreeSet::new();
+        for branch in branches {
+            let Some(path) = inventory.path(branch.timeline) else { continue };
+            for window in &branch.windows {
+                let of_window = inventory.backups.iter().filter(|b| window.backups.contains(&b.label));
+                let start = of_window.map(|backup| backup.start).min().unwrap_or(window.from);
+                let (first, last) = (start.0 / size.bytes(), window.last_segment.number(size));
+                for leg in path.legs() {
+                    let begin = (leg.begin.0 / size.bytes()).max(first);
+                    let end = leg.end.map_or(u64::MAX, |end| end.0 / size.bytes()).min(last);
+                    let log = |number| SegmentName::from_number(leg.timeline, number, size).log;
+                    if begin <= end {
+                        logs.extend((log(begin)..=log(end)).map(|log| (leg.timeline, log)));
+                    }
+                }
+            }
+        }
+        self.list_logs_again(logs, inventory).await
+    }
+
+    /// Lists logs that only index objects speak of so far. `true` where segments are missing.
+    async fn list_logs_again(
+        &mut self,
+        mut logs: BTreeSet<LogName>,
+        inventory: &mut Inventory,
+    ) -> Result<bool, Error> {
         logs.retain(|name| self.heads.is_indexed(*name) && !self.listed.contains(name));
         let cluster = &self.cluster;
         let listings = stream::iter(stretches(&logs)).map(|Stretch { timeline, first, last }| async move {

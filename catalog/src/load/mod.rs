@@ -7,6 +7,7 @@ mod index;
 mod inventory;
 mod log;
 mod names;
+mod near;
 mod speed;
 mod systems;
 
@@ -24,6 +25,7 @@ use crate::{Branch, Inventory, Plan, Request, Target, Unreachable, plan, windows
 pub use index::Made;
 pub use log::{LogItem, LogProgress, LogQuery, LogReport, LogSink};
 pub use names::NameBook;
+pub use near::NearNames;
 pub use speed::RestoreSpeed;
 pub use systems::newest_system;
 
@@ -107,11 +109,13 @@ impl Catalog {
     }
 
     /// Which moments can be reached, see [`windows`]. A segment that is found damaged counts as missing, and is among
-    /// [`Catalog::damaged_segments`] afterwards.
+    /// [`Catalog::damaged_segments`] afterwards. Every segment of a window was seen in a listing of this catalog.
     pub async fn windows(&mut self) -> Result<Vec<Branch>, PlanError> {
         let mut inventory = self.inventory.clone();
         loop {
             match self.settle(&inventory, windows).await {
+                // It ends: each log is listed once.
+                Ok(branches) if self.list_windows(&branches, &mut inventory).await? => {}
                 // It ends: each round takes a segment out.
                 Err(_) if self.take_out_damaged(&mut inventory) => {}
                 settled => return settled,

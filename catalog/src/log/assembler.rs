@@ -130,10 +130,13 @@ impl Assembler {
         }
     }
 
-    /// A row of `pg_class` written or deleted.
-    pub fn class(&mut self, xid: u32, change: ClassChange) {
-        if let Some(Deeds { classes, left_out, .. }) = self.deeds(xid, change.lsn) {
-            deeds::push(classes, change, left_out);
+    /// A row of `pg_class` written or deleted; `None` where it cannot be told what is in it.
+    pub fn class(&mut self, lsn: Lsn, xid: u32, change: Option<ClassChange>) {
+        if let Some(Deeds { classes, has_class_rows, left_out, .. }) = self.deeds(xid, lsn) {
+            *has_class_rows = true;
+            if let Some(change) = change {
+                deeds::push(classes, change, left_out);
+            }
         }
     }
 

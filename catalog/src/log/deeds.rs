@@ -92,6 +92,8 @@ pub struct Deeds {
     pub created: Vec<RelationFile>,
     /// Rows of `pg_class` written and deleted, in order.
     pub classes: Vec<ClassChange>,
+    /// Whether it was seen to write or delete rows of `pg_class`, be it that nobody can say what is in them.
+    pub has_class_rows: bool,
     /// Truncated tables, by database and OID (told only with `wal_level = logical`).
     pub truncated: Vec<(u32, u32)>,
     /// Files cut to nothing in place.
@@ -151,6 +153,7 @@ impl Deeds {
         for FileRows { file, rows } in other.rows {
             self.add_rows(file, rows);
         }
+        self.has_class_rows |= other.has_class_rows;
         let left_out = &mut self.left_out;
         *left_out = left_out.saturating_add(other.left_out);
         extend(&mut self.created, other.created, older, left_out);

@@ -84,6 +84,18 @@ impl TablePattern {
     }
 }
 
+impl TablePattern {
+    /// Whether nobody can say that this table is not meant: it has no name, or its schema or database has none.
+    pub fn may_match(&self, table: &Table) -> bool {
+        let may_be = |wanted: &Option<String>, found: &Option<String>| {
+            wanted.is_none() || found.is_none() || wanted == found
+        };
+        table.name.as_deref().is_none_or(|name| name == self.name)
+            && may_be(&self.schema, &table.schema)
+            && may_be(&self.database, &table.database)
+    }
+}
+
 impl serde::Serialize for TablePattern {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -105,7 +117,16 @@ pub(super) fn quoted(name: &str) -> String {
     if begins_well && name.chars().all(plain) {
         name.to_owned()
     } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
+        let mut shown = String::new();
+        for c in name.chars() {
+            match c {
+                '"' => shown.push_str("\"\""),
+                // A name with a line's end in it must not look like a line.
+                c if c.is_control() => shown.extend(c.escape_default()),
+                c => shown.push(c),
+            }
+        }
+        format!("\"{shown}\"")
     }
 }
 
@@ -229,6 +250,11 @@ mod tests {
     use highwater_wal::{PgVersion, SegmentSize, SystemId};
 
     use super::*;
+
+    #[test]
+    fn a_name_never_breaks_its_line() {
+        assert_eq!(quoted("a\n12:00  DROPPED \"x\"\u{1b}[2J"), "\"a\\n12:00  DROPPED \"\"x\"\"\\u{1b}[2J\"");
+    }
 
     #[test]
     fn tables_are_named_as_in_sql() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use highwater_wal::RelationFile;
+use highwater_wal::{Catalog, CatalogPlace, RelationFile};
 use serde::{Serialize, Serializer};
 
 use super::NamesAt;
@@ -178,6 +178,15 @@ impl NamesTable {
     pub fn unreadable(&self, oid: u32) -> Option<(&str, &str)> {
         let database = self.databases.get(&oid)?;
         Some((database.name.as_str(), database.unreadable.as_deref()?))
+    }
+
+    /// Where each database's catalogs lay that names are made of.
+    pub fn catalog_places(&self) -> impl Iterator<Item = CatalogPlace> + '_ {
+        let all = |database: &u32| [(*database, Catalog::Class), (*database, Catalog::Namespace)];
+        self.databases.keys().flat_map(all).filter_map(|(database, catalog)| {
+            let file = self.by_oid(database, catalog.oid())?.file?;
+            (database != 0).then_some(CatalogPlace { catalog, database, file: file.relation })
+        })
     }
 
     /// All relations.

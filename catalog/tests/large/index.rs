@@ -1,10 +1,29 @@
 //! An index changes no answer, whatever becomes of it.
 
-use highwater_catalog::{Catalog, Plan, PlanError};
+use std::ops::ControlFlow;
+
+use highwater_catalog::{Catalog, LogFilter, LogItem, LogProgress, LogQuery, LogSink, Plan, PlanError};
 use highwater_repository::Indexed;
-use highwater_wal::{TimelineId, WalFile};
+use highwater_wal::{SegmentName, TimelineId, WalFile};
 
 use super::Site;
+
+/// The holes that the log tells.
+#[derive(Default)]
+struct Told {
+    holes: Vec<(SegmentName, SegmentName)>,
+}
+
+impl LogSink for Told {
+    fn item(&mut self, item: LogItem) -> ControlFlow<()> {
+        if let LogItem::Hole(hole) = item {
+            self.holes.push((hole.first, hole.last));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn progress(&mut self, _: &LogProgress) {}
+}
 
 async fn answers(site: &Site, catalog: &mut Catalog) -> Vec<(&'static str, Result<Plan, String>)> {
     let mut answers = Vec::new();
@@ -97,6 +116,24 @@ async fn r12_an_index_that_speaks_of_a_segment_that_is_gone_proves_nothing() {
         Err(error) => assert!(error.to_string().contains(&gone.to_string()), "{error}"),
     }
     assert!(!catalog.inventory().has(gone));
+    assert_eq!(catalog.index_notes().len(), 1, "{:?}", catalog.index_notes());
+
+    let (mut catalog, _) = site.open().await;
+    let branches = catalog.windows().await.unwrap();
+    for branch in &branches {
+        let tells = |reason: &str| reason.contains(&gone.to_string());
+        assert!(branch.broken.iter().any(|broken| tells(&broken.reason)), "{branch:#?}");
+        assert_ne!(branch.windows[0].backups[0], plan.backup.label);
+    }
+
+    // The log calls it what it is, too: nothing in it is damaged.
+    let size = site.archive.size;
+    let filter = LogFilter { from: Some(gone.start(size)), to: Some(gone.end(size)), ..LogFilter::default() };
+    let (mut other, _) = site.open().await;
+    let mut told = Told::default();
+    let query = LogQuery { filter, timeline: Some(gone.timeline) };
+    let report = other.what_happened(&query, &mut told).await.unwrap();
+    assert_eq!((told.holes, report.holes, report.damaged), (vec![(gone, gone)], 1, 0));
     assert_eq!(catalog.index_notes().len(), 1, "{:?}", catalog.index_notes());
 }
 

@@ -31,6 +31,9 @@ pub async fn run(context: &Context, args: &LogArgs) -> Result<(), Error> {
     screen.end()?;
     let report = told?;
     screen.tell_report(&report);
+    if let Some(table) = query.filter.table.as_ref().filter(|_| screen.found == 0) {
+        output::notes(&catalog.names_near(table).await?.advice(table).into_iter().collect::<Vec<String>>());
+    }
     match report.damaged {
         0 => Ok(()),
         _ => Err(Error::Told(Exit::Damaged)),
@@ -57,6 +60,8 @@ struct Screen<'a> {
     query: &'a LogQuery,
     limit: Option<u64>,
     printed: u64,
+    /// Lines that were told, printed or counted.
+    found: u64,
     chart: Option<Chart>,
     segment_bytes: u64,
     /// Why files have no name, and how many times that was so.
@@ -75,6 +80,7 @@ impl<'a> Screen<'a> {
             query,
             limit: args.limit,
             printed: 0,
+            found: 0,
             chart: args.chart(),
             segment_bytes,
             unknown: BTreeMap::new(),
@@ -84,6 +90,7 @@ impl<'a> Screen<'a> {
 
     fn print(&mut self, text: &str) -> ControlFlow<()> {
         let (out, is_watched) = (&mut self.out, self.is_watched);
+        let text = if self.json { output::printable_json(text) } else { output::printable(text) };
         let mut written = Ok(());
         self.bar.suspend(|| {
             written = writeln!(out, "{text}");
@@ -113,6 +120,7 @@ impl<'a> Screen<'a> {
     }
 
     fn line(&mut self, line: &LogLine) -> ControlFlow<()> {
+        self.found += 1;
         if let Some(chart) = &mut self.chart {
             chart.add(line, &self.query.filter);
             return ControlFlow::Continue(());

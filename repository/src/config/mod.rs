@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use highwater_storage::{Secret, StoreConfig};
 use highwater_wal::Check;
+pub use nearest::distance;
 pub use retention::RetentionConfig;
 use serde::{Deserialize, Deserializer};
 

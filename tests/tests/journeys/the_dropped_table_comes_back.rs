@@ -132,3 +132,119 @@ fn a_dropped_database_comes_back() {
     );
     assert_eq!(server.value("select max(n) from steps"), last.to_string());
 }
+
+/// Every table in the log that has no name.
+fn nameless(lines: &[serde_json::Value]) -> Vec<&serde_json::Value> {
+    let tables = lines.iter().filter_map(|line| line["tables"].as_array()).flatten();
+    tables.filter(|table| !table["unknown"].is_null() || table["schema"].is_null()).collect()
+}
+
+/// `pg_class` lies in another file from then on, and names in the WAL with it.
+#[test]
+fn a_table_is_found_by_name_after_the_catalogs_have_moved() {
+    for version in VERSIONS {
+        let site = Site::on_folder();
+        let server = archiving(&site, Postgres::builder().version(version).setting("autovacuum", "off"));
+        server.sql("create table steps (n int); create schema s; create table s.first (n int)");
+        server.sql("create table old as select generate_series(1, 100) as n");
+        back_up(&site);
+        // Each in segments of their own, far from the image of a page.
+        let next = || {
+            server.archive_now();
+            server.sql("checkpoint");
+            server.archive_now();
+        };
+        server.session().rows("vacuum full pg_class");
+        next();
+        server.sql("create table made as select generate_series(1, 100) as n");
+        next();
+        server.sql("insert into made values (0)");
+        next();
+        server.sql("drop table made");
+        server.sql("drop table old");
+        next();
+        server.session().rows("vacuum full");
+        next();
+        server.session().rows("vacuum full pg_class");
+        next();
+        server.sql("create table s.again as select generate_series(1, 100) as n");
+        next();
+        server.sql("create table bare (n int)");
+        server.sql("truncate s.again");
+        next();
+        let mut steps = Steps(&server, 0);
+        let last = steps.next();
+        server.sql("drop table s.again");
+        steps.next();
+        server.archive_now();
+        server.stop(StopMode::Fast);
+
+        let told = log(&site, &["--lsn", "0/2000000.."]);
+        assert_eq!(nameless(&told), [&serde_json::Value::Null; 0], "PostgreSQL {version}");
+        let drops = log(&site, &["--drops"]);
+        assert_eq!(nameless(&drops), [&serde_json::Value::Null; 0], "PostgreSQL {version}");
+        let lost = |line: &serde_json::Value| {
+            let table = line["tables"].as_array().unwrap().last().unwrap();
+            format!("{} {}", table["fate"].as_str().unwrap(), table["name"].as_str().unwrap())
+        };
+        let lost: Vec<String> = drops.iter().map(lost).collect();
+        let expected = ["dropped again", "truncated again", "dropped old", "dropped made"];
+        assert_eq!(lost, expected, "PostgreSQL {version}");
+        for table in ["made", "s.again", "public.bare"] {
+            assert!(!log(&site, &["--table", table]).is_empty(), "PostgreSQL {version}: {table}");
+        }
+        site.highwater(["plan", "--before-drop", "made"]).run().succeeds();
+        let plan = site.highwater(["plan", "--before-drop", "s.again", "--last", "--json"]).run();
+        let xid = drops[0]["xid"].to_string();
+        plan.succeeds().says(&format!("\"xid\": {xid}"));
+        if version == 15 {
+            let server = bring_back(&site, "again", &["--before-drop", "s.again", "--last"]);
+            assert_eq!(server.value("select max(n) from steps"), last.to_string());
+            assert_eq!(server.value("select count(*) from s.again"), "0", "it was truncated before");
+        }
+    }
+}
+
+/// A restore must not come to an older drop because nobody can say what the newer one was.
+#[test]
+fn a_newer_drop_without_a_name_is_not_passed_over() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder().setting("autovacuum", "off"));
+    server.sql("create table t as select generate_series(1, 100) as n");
+    back_up(&site);
+    server.sql("checkpoint");
+    server.sql("drop table t");
+    server.archive_now();
+    // Without this segment nobody knows what the new file was.
+    server.sql("create table t as select generate_series(1, 50) as n");
+    let hidden = server.archive_now();
+    server.sql("drop table t");
+    server.archive_now();
+    server.stop(StopMode::Fast);
+    let plan = |more: &[&str]| site.highwater([&["plan", "--before-drop", "t"], more].concat()).run();
+    plan(&[]).ends_with(3).says("2 times");
+    plan(&["--last"]).succeeds();
+    std::fs::remove_file(site.objects(&hidden).into_iter().next().unwrap()).unwrap();
+
+    let mut drops = log(&site, &["--drops"]);
+    drops.retain(|line| line["type"] == "transaction");
+    assert_eq!(drops.len(), 2, "{drops:#?}");
+    let known = drops[1]["xid"].to_string();
+    for more in [&[][..], &["--last"]] {
+        plan(more)
+            .ends_with(3)
+            .says("names are not known")
+            .says(&format!("transaction {} ", drops[0]["xid"]))
+            .says("hint: `highwater log --xid`")
+            .says(&format!("--before-xid {known}"));
+    }
+    site.highwater(["plan", "--before-xid", &known]).run().succeeds();
+    let about = |table: &str| site.highwater(["log", "--table", table]).run().succeeds();
+    about("public.tt")
+        .says("there was no table public.tt when names were taken last")
+        .says("like it are public.t");
+    let empty = site.highwater(["log", "--xid", &drops[0]["xid"].to_string()]).run().succeeds().stdout;
+    assert!(empty.contains("at least"), "{empty}");
+    let other = site.highwater(["plan", "--before-drop", "unheard_of"]).run().ends_with(3);
+    other.says("no transaction is known to have dropped or truncated unheard_of").says("--before-xid");
+}

@@ -31,6 +31,35 @@ pub enum Catalog {
     Namespace,
 }
 
+/// A file in which one of them lies, or lay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CatalogPlace {
+    /// Which one.
+    pub catalog: Catalog,
+    /// OID of the database.
+    pub database: u32,
+    /// The number of the file.
+    pub file: u32,
+}
+
+/// A file of a relation whose file only the relation map tells: `pg_class`, `pg_attribute`, `pg_database` and some more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MappedFile {
+    /// OID of the database; 0 for a relation that all share.
+    pub database: u32,
+    /// The number of the file.
+    pub file: u32,
+    /// OID of the relation.
+    pub oid: u32,
+}
+
+impl CatalogPlace {
+    /// Whether one of the catalogs lies in a file of this number in every database where it has not been moved.
+    pub const fn is_initial(file: u32) -> bool {
+        Catalog::of_oid(file).is_some()
+    }
+}
+
 /// A row of `pg_class` or `pg_namespace` in the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogRow {

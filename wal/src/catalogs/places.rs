@@ -1,8 +1,8 @@
 //! Which files the two catalogs lie in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Catalog, CatalogRow, RowChange};
+use super::{Catalog, CatalogPlace, CatalogRow, MappedFile, RowChange};
 use crate::Change;
 use crate::body::RelationFile;
 
@@ -34,6 +34,8 @@ const MAX_MOVED: usize = 4096;
 pub(super) struct Places {
     /// By database and file number.
     moved: BTreeMap<(u32, u32), Catalog>,
+    /// What relation maps said of files that initdb did not make, at most as many.
+    pub(super) mapped: BTreeSet<MappedFile>,
 }
 
 impl Places {
@@ -57,6 +59,13 @@ impl Places {
             }
             self.moved.insert((database, relation), catalog);
         }
+    }
+
+    /// The files that catalogs were moved to.
+    pub(super) fn moved(&self) -> impl Iterator<Item = CatalogPlace> + '_ {
+        let place =
+            |(&(database, file), &catalog): (&(u32, u32), &Catalog)| CatalogPlace { catalog, database, file };
+        self.moved.iter().map(place)
     }
 
     /// A catalog lies in this file and no other.
@@ -83,6 +92,14 @@ impl Places {
 
     /// Takes note of a change that moves catalogs.
     pub(super) fn note(&mut self, change: &Change) {
+        if let Change::RelationMap { database, files, .. } = change {
+            let moved = files.iter().filter(|(oid, file)| oid != file);
+            let mapped = moved.map(|&(oid, file)| MappedFile { database: *database, file, oid });
+            self.mapped.extend(mapped);
+            while self.mapped.len() > MAX_MOVED {
+                self.mapped.pop_first();
+            }
+        }
         match change {
             Change::RelationMap { database, files, .. } if *database != 0 => {
                 for (oid, file) in files {

@@ -3,7 +3,9 @@
 use super::act::{Act, Logged};
 use super::places::Places;
 use super::rows::KeptRows;
-use super::{Catalog, CatalogRow, RowChange, RowOrigin, Untold, UntoldRow, layout, page};
+use super::{
+    Catalog, CatalogPlace, CatalogRow, MappedFile, RowChange, RowOrigin, Untold, UntoldRow, layout, page,
+};
 use crate::body::{RecordBody, RelationFile, first_relation};
 use crate::change::HEAP_BLOCK;
 use crate::kind::xlog;
@@ -50,6 +52,21 @@ impl CatalogRows {
     /// `pg_relation_filepath` names. Unless told otherwise it is the one that initdb and `CREATE DATABASE` make.
     pub fn locate(&mut self, catalog: Catalog, file: RelationFile) {
         self.places.settle(catalog, file.database, file.relation);
+    }
+
+    /// Tells of a file that a catalog lies in at some place in the WAL, whichever: a file's number is given once.
+    pub fn know(&mut self, place: &CatalogPlace) {
+        self.places.add(place.catalog, place.database, place.file);
+    }
+
+    /// The files that catalogs were found to lie in, or were told to, beside those that initdb makes.
+    pub fn places(&self) -> impl Iterator<Item = CatalogPlace> + '_ {
+        self.places.moved()
+    }
+
+    /// The files that relation maps told of, beside those that initdb makes.
+    pub fn mapped(&self) -> impl Iterator<Item = MappedFile> + '_ {
+        self.places.mapped.iter().copied()
     }
 
     /// With another bound on what is kept of rows, in bytes.

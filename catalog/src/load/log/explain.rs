@@ -26,13 +26,19 @@ pub(super) struct Explained {
     /// Where the stretch begins: at or before a checkpoint's redo position.
     from: Lsn,
     to: Lsn,
-    by_xid: HashMap<u32, Vec<ClassChange>>,
+    pub by_xid: HashMap<u32, Vec<ClassChange>>,
 }
 
 impl Search<'_> {
     /// Completes what is known of a transaction's doings in `pg_class`, if a file went with it that is not accounted for.
     pub(super) async fn explain(&mut self, end: &mut End) -> Result<(), Error> {
-        if !end.committed || !self.is_unexplained(end) || self.explained_bytes >= MAX_BYTES {
+        let is_unfollowed = Search::is_unfollowed(end);
+        if is_unfollowed && self.find_moves(end.lsn).await? {
+            // It was read without knowing where the catalogs lie.
+            self.explained = None;
+        }
+        let is_wanted = is_unfollowed && !self.moved.known.is_empty() || self.is_unexplained(end);
+        if !end.committed || !is_wanted || self.explained_bytes >= MAX_BYTES {
             return Ok(());
         }
         let first = end.deeds.first.unwrap_or(end.lsn).min(end.lsn);
@@ -71,7 +77,7 @@ impl Search<'_> {
     }
 
     /// Reads what was written into `pg_class` from the last redo position at or before `first` to `last`.
-    async fn read_again(&mut self, first: Lsn, last: Lsn) -> Result<Option<Explained>, Error> {
+    pub(super) async fn read_again(&mut self, first: Lsn, last: Lsn) -> Result<Option<Explained>, Error> {
         let size = self.size();
         let Some(run) = self.runs.iter().find(|run| run.contains(&(last.0 / size))).cloned() else {
             return Ok(None);
@@ -100,6 +106,7 @@ impl Search<'_> {
             size: segment_size,
             feed,
             buffers: &self.buffers,
+            places: &self.moved.known,
         };
         let read = reader.classes(from, last.0 / size, *run.end()).await?;
         self.progress.bytes_read += read.bytes;
@@ -109,6 +116,8 @@ impl Search<'_> {
             by_xid.entry(xid).or_default().push(class);
         }
         self.names.learn(&[], read.seen);
+        self.moved.learn(read.places);
+        self.names.learn_mapped(&read.mapped);
         let to = Lsn((last.0 / size + 1).saturating_mul(size));
         Ok(Some(Explained { from: Lsn(from.saturating_mul(size)), to, by_xid }))
     }

@@ -63,21 +63,28 @@ impl Feed<'_> {
         record: &RawRecord<'_>,
         catalogs: &mut CatalogRows,
         seen: &mut Seen,
-        mut into: impl FnMut(u32, ClassChange),
+        mut into: impl FnMut(u32, Option<ClassChange>),
     ) {
         catalogs.feed(record, |row| match row {
-            // What a session keeps to itself has no rows in the WAL, and is nobody's loss.
-            CatalogRow::Class(row) if row.persistence == TEMPORARY => {}
             CatalogRow::Class(row) => {
-                let (xid, change) = (row.origin.xid, row.origin.change);
-                match change {
-                    RowChange::Inserted => into(xid, class_change(row, RowFate::Inserted)),
-                    RowChange::Updated => into(xid, class_change(row, RowFate::Updated)),
-                    RowChange::Deleted => into(xid, class_change(row, RowFate::Deleted)),
-                    RowChange::Seen => seen.class(class_change(row, RowFate::Updated)),
+                let xid = row.origin.xid;
+                let fate = match row.origin.change {
+                    RowChange::Inserted => RowFate::Inserted,
+                    RowChange::Updated | RowChange::Seen => RowFate::Updated,
+                    RowChange::Deleted => RowFate::Deleted,
+                };
+                // What a session keeps to itself has no rows in the WAL, and is nobody's loss.
+                let is_temporary = row.persistence == TEMPORARY;
+                match row.origin.change {
+                    RowChange::Seen if is_temporary => {}
+                    RowChange::Seen => seen.class(class_change(row, fate)),
+                    _ => into(xid, (!is_temporary).then(|| class_change(row, fate))),
                 }
             }
             CatalogRow::Namespace(row) => seen.schema(row),
+            CatalogRow::Untold(row) if row.catalog == highwater_wal::Catalog::Class => {
+                into(row.origin.xid, None);
+            }
             CatalogRow::Untold(_) => {}
         });
     }

@@ -3,6 +3,7 @@
 mod buffers;
 mod explain;
 mod feed;
+mod moved;
 mod names;
 mod origin;
 mod read;
@@ -21,6 +22,7 @@ use crate::{Hole, Inventory, Path};
 use buffers::Buffers;
 use explain::Explained;
 use feed::Feed;
+use moved::Moved;
 use names::LogNames;
 use origin::Origins;
 use read::{Beginning, Broken, ReadStretch, Reader};
@@ -110,8 +112,12 @@ impl Catalog {
         sink: &mut dyn LogSink,
     ) -> Result<LogReport, PlanError> {
         let path = path_for(self.inventory(), query.timeline)?;
-        let names = LogNames::open(self.cluster(), &path).await?;
         let runs = runs(self.inventory(), &path);
+        let size = self.inventory().segment_size.bytes();
+        let stretch = |run: &RangeInclusive<u64>| {
+            (Lsn(run.start().saturating_mul(size)), Lsn((run.end() + 1).saturating_mul(size)))
+        };
+        let names = LogNames::open(self.cluster(), &path, runs.iter().map(stretch).collect()).await?;
         let mut report = LogReport { notes: beside(self.inventory(), &path), ..LogReport::default() };
         report.notes.extend(self.inventory().troubles());
         let mut search = Search::new(self, &path, query, names, &runs);
@@ -154,8 +160,9 @@ fn beside(inventory: &Inventory, path: &Path) -> Vec<String> {
             count
         };
         if beside > 0 {
+            let segments = if beside == 1 { "segment" } else { "segments" };
             notes.push(format!(
-                "timeline {timeline} parts from this path at {parts} and has {beside} more segments; --timeline {timeline} tells what \
+                "timeline {timeline} parts from this path at {parts} and has {beside} more {segments}; --timeline {timeline} tells what \
                  happened there"
             ));
         }
@@ -178,10 +185,13 @@ struct Search<'a> {
     buffers: Buffers,
     /// Damaged segments: a block ends with one at most.
     walls: BTreeSet<u64>,
+    /// The first and last of segments that were found gone and are not told yet.
+    gone: Option<(u64, u64)>,
     /// What was read again for the sake of what was dropped.
     explained: Option<Explained>,
     explained_bytes: u64,
     origins: Origins,
+    moved: Moved,
     progress: LogProgress,
     damaged: u64,
     holes: u64,
@@ -207,9 +217,11 @@ impl<'a> Search<'a> {
             behind: None,
             buffers: Buffers::default(),
             walls: BTreeSet::new(),
+            gone: None,
             explained: None,
             explained_bytes: 0,
             origins: Origins::default(),
+            moved: Moved::default(),
             progress: LogProgress::default(),
             damaged: 0,
             holes: 0,
@@ -256,6 +268,14 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// Tells of segments that were found gone, once it is known how many are.
+    fn tell_gone(&mut self, sink: &mut dyn LogSink) -> ControlFlow<()> {
+        match self.gone.take() {
+            Some((first, last)) => self.hole(first, last, sink),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
     fn hole(&mut self, first: u64, last: u64, sink: &mut dyn LogSink) -> ControlFlow<()> {
         self.holes += 1;
         let size = self.catalog.inventory().segment_size;
@@ -298,7 +318,10 @@ impl<'a> Search<'a> {
         }
         // What lies in front of the run is not there: nothing more will be known.
         self.behind = None;
-        self.let_go(Lsn::INVALID, sink).await
+        if self.let_go(Lsn::INVALID, sink).await?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(self.tell_gone(sink))
     }
 
     /// Whether something waits for what lies further back.
@@ -331,9 +354,20 @@ impl<'a> Search<'a> {
         let behind = self.behind.take();
         let size = self.catalog.inventory().segment_size;
         let feed = Feed { path: self.path, filter: self.filter };
-        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed, buffers: &self.buffers };
+        self.names.turn_to(self.path.segment(last, size).end(size)).await?;
+        self.ask_names_for_catalogs();
+        let reader = Reader {
+            cluster: &self.cluster,
+            path: self.path,
+            size,
+            feed,
+            buffers: &self.buffers,
+            places: &self.moved.known,
+        };
         let read = reader.stretch(first, last, behind, *run.end()).await?;
         self.progress.bytes_read += read.bytes;
+        self.moved.learn(read.places.iter().copied());
+        self.names.learn_mapped(&read.mapped);
         match &read.broken {
             // Newest first: what lies behind the damage comes before what lies in front of it.
             Some(broken) if broken.number < last => {
@@ -353,14 +387,35 @@ impl<'a> Search<'a> {
     ) -> Result<ControlFlow<()>, Error> {
         let ReadStretch { mut stretch, beginning, broken, seen, .. } = read;
         self.behind = beginning;
-        if let Some(Broken { segment, reason, .. }) = broken {
-            self.damaged += 1;
-            // What began in front of the damage and ended behind it is known by half.
-            if self.let_go(Lsn::INVALID, sink).await?.is_break()
-                || sink.item(LogItem::Damaged { segment, reason }).is_break()
-            {
-                return Ok(ControlFlow::Break(()));
+        match broken {
+            // Its index object speaks of it still.
+            Some(Broken { number, is_missing: true, .. }) => {
+                if self.let_go(Lsn::INVALID, sink).await?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                match &mut self.gone {
+                    Some((first, _)) if *first == number + 1 => *first = number,
+                    gone => {
+                        if let Some((first, last)) = gone.replace((number, number))
+                            && self.hole(first, last, sink).is_break()
+                        {
+                            return Ok(ControlFlow::Break(()));
+                        }
+                    }
+                }
             }
+            Some(Broken { segment, reason, .. }) => {
+                self.damaged += 1;
+                // What began in front of the damage and ended behind it is known by half.
+                if self.let_go(Lsn::INVALID, sink).await?.is_break()
+                    || self.tell_gone(sink).is_break()
+                    || sink.item(LogItem::Damaged { segment, reason }).is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            None if self.tell_gone(sink).is_break() => return Ok(ControlFlow::Break(())),
+            None => {}
         }
         self.names.learn(&stretch.ends, seen);
         let written = LogItem::Written(std::mem::take(&mut stretch.written), stretch.written_behind);
@@ -407,13 +462,24 @@ impl<'a> Search<'a> {
         }
         let (lowest, _) = self.range();
         let first = (number + 1).saturating_sub(HEADS_AT_ONCE).max(*run.start()).max(lowest).min(before);
+        self.heads.clear();
+        self.heads = self.heads_between(first, behind).await?;
+        Ok(())
+    }
+
+    /// The heads of segments; `None` for damaged ones.
+    async fn heads_between(
+        &mut self,
+        first: u64,
+        last: u64,
+    ) -> Result<BTreeMap<u64, Option<Arc<WalHead>>>, Error> {
         let size = self.catalog.inventory().segment_size;
         let names: Vec<(u64, SegmentName)> =
-            (first..=behind).map(|number| (number, self.path.segment(number, size))).collect();
+            (first..=last).map(|number| (number, self.path.segment(number, size))).collect();
         let segments: Vec<SegmentName> = names.iter().map(|(_, name)| *name).collect();
-        self.heads.clear();
+        let mut found = BTreeMap::new();
         match self.catalog.heads(&segments).await {
-            Ok(heads) => self.heads.extend((first..=behind).zip(heads.into_iter().map(Some))),
+            Ok(heads) => found.extend((first..=last).zip(heads.into_iter().map(Some))),
             // One that is damaged must not hide the others.
             Err(Error::Damaged { .. }) => {
                 for (number, name) in names {
@@ -422,11 +488,11 @@ impl<'a> Search<'a> {
                         Err(Error::Damaged { .. }) => None,
                         Err(error) => return Err(error),
                     };
-                    self.heads.insert(number, head);
+                    found.insert(number, head);
                 }
             }
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(found)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use highwater_repository::{ClusterRepository, Error};
-use highwater_wal::{Lsn, NamespaceRow, RelationFile};
+use highwater_wal::{Lsn, MappedFile, NamespaceRow, RelationFile};
 
 use super::super::NameBook;
 use super::feed::Seen;
@@ -12,6 +12,9 @@ use crate::{NamedRelation, Names, NamesAt, Path};
 
 /// Rows of `pg_class` and `pg_namespace` that are remembered from the WAL; beyond these, what was taken as names has to do.
 const MAX_REMEMBERED: usize = 100_000;
+
+/// Numbers below are those of relations that `initdb` made (`FirstNormalObjectId`, transam.h).
+const FIRST_NORMAL_OID: u32 = 16384;
 
 /// What is known of names: those that were taken, and those that the WAL tells.
 #[derive(Debug)]
@@ -25,12 +28,20 @@ pub(super) struct LogNames {
     classes: HashMap<RelationFile, Vec<(Lsn, ClassChange)>>,
     /// What was seen of schemas, by database and OID.
     schemas: HashMap<(u32, u32), Vec<(Lsn, String)>>,
+    /// Relations by the files that relation maps told of: database and file to OID.
+    mapped: HashMap<(u32, u32), u32>,
     remembered: usize,
+    /// The unbroken stretches of WAL, each by its beginning and end.
+    stretches: Vec<(Lsn, Lsn)>,
 }
 
 impl LogNames {
     /// Lists the names that were taken.
-    pub async fn open(cluster: &ClusterRepository, path: &Path) -> Result<LogNames, Error> {
+    pub async fn open(
+        cluster: &ClusterRepository,
+        path: &Path,
+        stretches: Vec<(Lsn, Lsn)>,
+    ) -> Result<LogNames, Error> {
         Ok(LogNames {
             path: path.clone(),
             book: NameBook::open(cluster).await?,
@@ -38,7 +49,9 @@ impl LogNames {
             turned_to: None,
             classes: HashMap::new(),
             schemas: HashMap::new(),
+            mapped: HashMap::new(),
             remembered: 0,
+            stretches,
         })
     }
 
@@ -58,6 +71,11 @@ impl LogNames {
     /// When and where the names were taken that lie next to the place that was turned to last.
     pub fn taken(&self) -> impl Iterator<Item = NamesAt> {
         self.taken.tables().iter().map(|table| table.at)
+    }
+
+    /// The names that lie next to the place that was turned to last.
+    pub fn tables(&self) -> &[std::sync::Arc<crate::NamesTable>] {
+        self.taken.tables()
     }
 
     /// What of the names that were taken is damaged.
@@ -83,6 +101,22 @@ impl LogNames {
         }
     }
 
+    /// Remembers what relation maps said.
+    pub fn learn_mapped(&mut self, mapped: &[MappedFile]) {
+        for MappedFile { database, file, oid } in mapped {
+            if self.mapped.len() < MAX_REMEMBERED {
+                self.mapped.insert((*database, *file), *oid);
+            }
+        }
+    }
+
+    /// A relation whose file only the relation map tells.
+    fn mapped(&self, file: RelationFile, lsn: Lsn) -> Option<Table> {
+        let oid = *self.mapped.get(&(file.database, file.relation))?;
+        let table = self.relation(file.database, oid, lsn)?;
+        Some(Table { tablespace: file.tablespace, file: file.relation, ..table })
+    }
+
     /// Remembers a row of `pg_class`, as of this place.
     pub fn remember(&mut self, lsn: Lsn, class: ClassChange) {
         let Some(file) = class.file.filter(|_| class.rewrites == 0) else { return };
@@ -97,7 +131,23 @@ impl LogNames {
 
     /// What the WAL tells of a file: the newest at or before the LSN, else the first behind it.
     fn in_wal(&self, file: RelationFile, lsn: Lsn) -> Option<&(Lsn, ClassChange)> {
-        nearest(self.classes.get(&file)?, lsn)
+        nearest(self.classes.get(&file)?, lsn).filter(|(at, _)| self.hole_between(*at, lsn).is_none())
+    }
+
+    /// What names say of a file that were taken where nothing is missing in between.
+    fn joined(&self, file: RelationFile, lsn: Lsn) -> Option<Table> {
+        let joined =
+            |table: &&std::sync::Arc<crate::NamesTable>| self.hole_between(table.at.lsn, lsn).is_none();
+        let table = self.taken.tables().iter().filter(joined).find(|table| table.by_file(file).is_some())?;
+        Some(table_of(table.by_file(file)?, table.database(file.database), file))
+    }
+
+    /// Where WAL is missing between two places: what was called something at one of them may be called otherwise at the other.
+    fn hole_between(&self, one: Lsn, other: Lsn) -> Option<Lsn> {
+        let (low, high) = (one.min(other), one.max(other));
+        let ends = self.stretches.iter().map(|(_, end)| *end);
+        // Behind the last nothing is missing as far as anybody knows.
+        ends.take(self.stretches.len().saturating_sub(1)).find(|end| low <= *end && *end <= high)
     }
 
     fn table(&self, class: &ClassChange, file: RelationFile, lsn: Lsn) -> Table {
@@ -137,10 +187,19 @@ impl Namer for LogNames {
             crate::Named::Relation { relation, database, told_by, .. } => match in_wal {
                 // The nearest before the place tells it best.
                 Some(row) if row.0 <= lsn && (row.0 > told_by.lsn || told_by.lsn > lsn) => from_wal(row),
-                _ => Named::Table(table_of(relation, database, file)),
+                _ => match self.hole_between(told_by.lsn, lsn) {
+                    // What initdb made is not renamed.
+                    Some(_) if let Some(table) = self.joined(file, lsn) => Named::Table(table),
+                    Some(hole) if relation.oid >= FIRST_NORMAL_OID => Named::Unknown(format!(
+                        "it was called {}.{} when names were taken at {}, and may have got another name in the hole at {hole}",
+                        relation.schema, relation.name, told_by.taken_at
+                    )),
+                    _ => Named::Table(table_of(relation, database, file)),
+                },
             },
             crate::Named::Unknown(reason) => {
-                in_wal.map_or_else(|| Named::Unknown(reason.to_string()), from_wal)
+                let named = in_wal.map(from_wal).or_else(|| self.mapped(file, lsn).map(Named::Table));
+                named.unwrap_or_else(|| Named::Unknown(reason.to_string()))
             }
         }
     }
@@ -181,5 +240,63 @@ fn table_of(relation: &NamedRelation, database: Option<&str>, file: RelationFile
         database_oid: file.database,
         file: file.relation,
         unknown: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_repository::{DatabaseNames, NamesWriter, RelationName, Repository, RepositoryConfig};
+    use highwater_storage::memory::MemoryStore;
+    use highwater_wal::{SystemId, TimelineId, Timestamp};
+
+    use super::*;
+
+    async fn put(cluster: &ClusterRepository, lsn: u64, name: &str) {
+        let mut writer = NamesWriter::new().unwrap();
+        let database = DatabaseNames { oid: 5, name: "app".to_owned(), tablespace: 1663, unreadable: None };
+        writer.database(&database).unwrap();
+        let relation = RelationName {
+            oid: 16390,
+            file: 16390,
+            tablespace: 1663,
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+            kind: 'r',
+            persistence: 'p',
+            table: None,
+            partition_of: None,
+        };
+        writer.relation(&relation).unwrap();
+        let names =
+            writer.finish(Timestamp(lsn as i64), TimelineId::FIRST, Lsn(lsn), Lsn(lsn), false).unwrap();
+        cluster.put_names(&names).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn behind_a_hole_a_table_may_be_called_otherwise() {
+        let store = std::sync::Arc::new(MemoryStore::default());
+        let config = RepositoryConfig::from_url("memory");
+        let cluster =
+            Repository::with_store(store, &config).unwrap().cluster(&"main".parse().unwrap(), SystemId(7));
+        let path = Path::root(TimelineId::FIRST);
+        let file = RelationFile { tablespace: 1663, database: 5, relation: 16390 };
+        let named = async |lsn: u64| {
+            let stretches = vec![(Lsn(0), Lsn(200)), (Lsn(300), Lsn(500))];
+            let mut names = LogNames::open(&cluster, &path, stretches).await.unwrap();
+            names.turn_to(Lsn(lsn)).await.unwrap();
+            match names.file(file, Lsn(lsn)) {
+                Named::Table(table) => table.to_string(),
+                Named::Unknown(reason) => reason,
+            }
+        };
+        put(&cluster, 100, "t").await;
+        assert_eq!((named(50).await, named(150).await), ("public.t".to_owned(), "public.t".to_owned()));
+        let behind = named(350).await;
+        assert!(behind.contains("was called public.t") && behind.contains("hole at 0/C8"), "{behind}");
+        put(&cluster, 400, "renamed").await;
+        assert_eq!(
+            (named(150).await, named(350).await),
+            ("public.t".to_owned(), "public.renamed".to_owned())
+        );
     }
 }

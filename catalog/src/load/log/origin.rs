@@ -54,8 +54,21 @@ impl Search<'_> {
         {
             self.origins.summaries += 1;
             if self.is_origin_in(number, &run, &wanted).await? {
+                let before = wanted.len();
                 self.read_origin(number, *run.end()).await?;
                 wanted.retain(|file| matches!(self.names.file(*file, end.lsn), Named::Unknown(_)));
+                // The row was there to be read, if it was known where.
+                if wanted.len() == before && self.find_moves(Lsn(number.saturating_mul(size))).await? {
+                    self.read_origin(number, *run.end()).await?;
+                    wanted.retain(|file| matches!(self.names.file(*file, end.lsn), Named::Unknown(_)));
+                    // It has read other heads.
+                    self.heads.clear();
+                }
+                // A rewritten relation's row has only what changed; the rest is on its page.
+                if wanted.len() == before {
+                    self.read_origin_whole(Lsn(number.saturating_mul(size))).await?;
+                    wanted.retain(|file| matches!(self.names.file(*file, end.lsn), Named::Unknown(_)));
+                }
             }
             match number.checked_sub(1).filter(|before| *before >= taken_before && before >= run.start()) {
                 Some(before) => number = before,
@@ -93,15 +106,36 @@ impl Search<'_> {
         Ok(here.created.iter().any(is_wanted) || next.is_some_and(|next| here.hides_files(next)))
     }
 
+    /// Reads what was written into `pg_class` in a segment from the checkpoint before it on.
+    async fn read_origin_whole(&mut self, start: Lsn) -> Result<(), Error> {
+        let before = self.progress.bytes_read;
+        let last = Lsn(start.0.saturating_add(self.size() - 1));
+        let read = self.read_again(start, last).await?;
+        self.origins.segments += (self.progress.bytes_read - before).div_ceil(self.size());
+        for class in read.into_iter().flat_map(|read| read.by_xid.into_values()).flatten() {
+            self.names.remember(class.lsn, class);
+        }
+        Ok(())
+    }
+
     async fn read_origin(&mut self, number: u64, run_end: u64) -> Result<(), Error> {
         let feed = Feed { path: self.path, filter: self.filter };
         let size = self.catalog.inventory().segment_size;
-        let reader = Reader { cluster: &self.cluster, path: self.path, size, feed, buffers: &self.buffers };
+        let reader = Reader {
+            cluster: &self.cluster,
+            path: self.path,
+            size,
+            feed,
+            buffers: &self.buffers,
+            places: &self.moved.known,
+        };
         // The row in pg_class follows closely, and may lie in the next segment, which is read as well.
         let read = reader.classes(number, number, run_end).await?;
         self.origins.segments += 2;
         self.progress.bytes_read += read.bytes;
         self.names.learn(&[], read.seen);
+        self.moved.learn(read.places);
+        self.names.learn_mapped(&read.mapped);
         for (_, class) in read.classes {
             self.names.remember(class.lsn, class);
         }
@@ -111,7 +145,7 @@ impl Search<'_> {
 
 impl super::names::LogNames {
     /// Where the names were taken that lie nearest before a place.
-    fn taken_before(&self, lsn: Lsn) -> Option<Lsn> {
+    pub(super) fn taken_before(&self, lsn: Lsn) -> Option<Lsn> {
         self.taken().map(|at| at.lsn).filter(|at| *at <= lsn).max()
     }
 }

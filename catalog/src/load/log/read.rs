@@ -1,8 +1,12 @@
 //! Reads a stretch of segments, the next one being fetched while one is taken apart.
 
+use std::collections::BTreeSet;
+
 use futures_util::stream::{self, StreamExt};
 use highwater_repository::{ClusterRepository, Error, MemorySink};
-use highwater_wal::{CatalogRows, Lsn, Records, Refusal, SegmentName, SegmentSize, WalFile};
+use highwater_wal::{
+    CatalogPlace, CatalogRows, Lsn, MappedFile, Records, Refusal, SegmentName, SegmentSize, WalFile,
+};
 
 use super::buffers::{Buffers, WalBytes};
 use super::feed::{Feed, Seen};
@@ -36,6 +40,10 @@ pub(super) struct ReadStretch {
     pub broken: Option<Broken>,
     /// Names that the WAL tells by the way.
     pub seen: Seen,
+    /// Where catalogs were found to lie.
+    pub places: Vec<CatalogPlace>,
+    /// What relation maps said.
+    pub mapped: Vec<MappedFile>,
     /// Bytes that were read.
     pub bytes: u64,
 }
@@ -46,6 +54,10 @@ pub(super) struct ReadClasses {
     pub classes: Vec<(u32, ClassChange)>,
     /// Names that the WAL tells by the way.
     pub seen: Seen,
+    /// Where catalogs were found to lie.
+    pub places: Vec<CatalogPlace>,
+    /// What relation maps said.
+    pub mapped: Vec<MappedFile>,
     /// Bytes that were read.
     pub bytes: u64,
 }
@@ -55,6 +67,8 @@ pub(super) struct Broken {
     pub number: u64,
     pub segment: SegmentName,
     pub reason: String,
+    /// It is not there at all, although an index object or a listing says so.
+    pub is_missing: bool,
 }
 
 /// What is read, and along which path.
@@ -64,9 +78,17 @@ pub(super) struct Reader<'a> {
     pub size: SegmentSize,
     pub feed: Feed<'a>,
     pub buffers: &'a Buffers,
+    /// Where catalogs are known to lie.
+    pub places: &'a BTreeSet<CatalogPlace>,
 }
 
 impl Reader<'_> {
+    fn catalogs(&self) -> CatalogRows {
+        let mut catalogs = CatalogRows::default();
+        self.places.iter().for_each(|place| catalogs.know(place));
+        catalogs
+    }
+
     fn name(&self, number: u64) -> SegmentName {
         self.path.segment(number, self.size)
     }
@@ -90,7 +112,7 @@ impl Reader<'_> {
         let mut read = Reading {
             feed: &self.feed,
             records: Records::new(self.size, Some(self.cluster.system_id())),
-            catalogs: CatalogRows::default(),
+            catalogs: self.catalogs(),
             assembler: Assembler::new(start),
             seen: Seen::default(),
             end,
@@ -100,6 +122,8 @@ impl Reader<'_> {
             beginning: None,
             broken: None,
             seen: Seen::default(),
+            places: Vec::new(),
+            mapped: Vec::new(),
             bytes: 0,
         };
         let fetched = stream::iter(first..=last).map(|number| self.fetch(number)).buffered(READ_AHEAD);
@@ -107,10 +131,11 @@ impl Reader<'_> {
         let mut upto = start;
         while let Some((number, object)) = fetched.next().await {
             let segment = self.name(number);
+            let is_missing = object.as_ref().is_err_and(Error::is_not_found);
             let bytes = match sound(object)? {
                 Ok(bytes) => bytes,
                 Err(reason) => {
-                    found.broken = Some(Broken { number, segment, reason });
+                    found.broken = Some(Broken { number, segment, reason, is_missing });
                     break;
                 }
             };
@@ -121,7 +146,8 @@ impl Reader<'_> {
             }
             if let Err(refusal) = read.segment(segment, bytes) {
                 upto = read.records.end().unwrap_or(upto);
-                found.broken = Some(Broken { number, segment, reason: refusal.to_string() });
+                let reason = refusal.to_string();
+                found.broken = Some(Broken { number, segment, reason, is_missing: false });
                 break;
             }
             upto = segment.end(self.size);
@@ -130,6 +156,8 @@ impl Reader<'_> {
             found.bytes += self.run_over(&mut read, last, behind, run_end).await?;
         }
         found.seen = read.seen;
+        found.places = read.catalogs.places().collect();
+        found.mapped = read.catalogs.mapped().collect();
         found.stretch = read.assembler.finish(upto);
         Ok(found)
     }
@@ -140,8 +168,14 @@ impl Reader<'_> {
     /// Those of the repository, but for damage.
     pub async fn classes(&self, first: u64, last: u64, run_end: u64) -> Result<ReadClasses, Error> {
         let mut records = Records::new(self.size, Some(self.cluster.system_id()));
-        let mut catalogs = CatalogRows::default();
-        let mut read = ReadClasses { classes: Vec::new(), seen: Seen::default(), bytes: 0 };
+        let mut catalogs = self.catalogs();
+        let mut read = ReadClasses {
+            classes: Vec::new(),
+            seen: Seen::default(),
+            places: Vec::new(),
+            mapped: Vec::new(),
+            bytes: 0,
+        };
         // The last record may run into the next segment.
         let last = (last + 1).min(run_end);
         let fetched = stream::iter(first..=last).map(|number| self.fetch(number)).buffered(READ_AHEAD);
@@ -155,12 +189,14 @@ impl Reader<'_> {
             while let Some(Ok(record)) = records.next_raw() {
                 let classes = &mut read.classes;
                 self.feed.names(&record, &mut catalogs, &mut read.seen, |xid, class| {
-                    if classes.len() < MAX_CLASSES {
+                    if let Some(class) = class.filter(|_| classes.len() < MAX_CLASSES) {
                         classes.push((xid, class));
                     }
                 });
             }
         }
+        read.places = catalogs.places().collect();
+        read.mapped = catalogs.mapped().collect();
         Ok(read)
     }
 
@@ -260,7 +296,7 @@ impl Reading<'_, '_> {
                 return Ok(());
             }
             let Reading { feed, catalogs, seen, assembler, .. } = self;
-            feed.names(&record, catalogs, seen, |xid, class| assembler.class(xid, class));
+            feed.names(&record, catalogs, seen, |xid, class| assembler.class(record.lsn, xid, class));
             // A record that is whole and says what nobody knows, as of an extension, does nothing that could be told.
             _ = self.feed.record(&record, &mut self.assembler);
         }

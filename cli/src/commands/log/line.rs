@@ -23,14 +23,15 @@ fn what(line: &LogLine) -> String {
         text.push_str("ROLLED BACK ");
     }
     if let Some(database) = &line.database {
-        text.push_str(database);
+        text.push_str(&output::printable_part(database));
         text.push_str(": ");
     }
-    if !line.is_whole {
+    let deeds = deeds(line);
+    if !line.is_whole && (!deeds.is_empty() || line.rows_elsewhere > 0) {
         text.push_str("at least ");
     }
-    let deeds = deeds(line);
     match (deeds.is_empty(), line.rows_elsewhere) {
+        (true, 0) if !line.is_whole => text.push_str("began in front of what could be read: rows not known"),
         (false, _) => text.push_str(&deeds.join(", ")),
         (true, 0) => text.push_str("no rows"),
         (true, _) => text.push_str("catalogs only"),
@@ -44,7 +45,7 @@ fn what(line: &LogLine) -> String {
 fn deeds(line: &LogLine) -> Vec<String> {
     let mut deeds = Vec::new();
     let database = |database: &highwater_catalog::LoggedDatabase| match &database.name {
-        Some(name) => name.clone(),
+        Some(name) => output::printable_part(name).into_owned(),
         None => format!("with OID {}", database.oid),
     };
     deeds.extend(line.databases_created.iter().map(|found| format!("created database {}", database(found))));
