@@ -23,6 +23,8 @@ pub struct ServerSettings {
     pub may_replicate: bool,
     /// `archive_mode`.
     pub archive_mode: String,
+    /// Whether `highwater receive` streams its WAL.
+    pub is_received: bool,
     /// `archive_command`.
     pub archive_command: String,
     /// `archive_library`; empty before PostgreSQL 15.
@@ -77,7 +79,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()), \
        last_failed_time > coalesce(last_archived_time, '-infinity'), \
        (SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings WHERE NOT pending_restart AND \
            (name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time', 'recovery_target_xid') \
-            AND setting <> '' OR name = 'recovery_target_timeline' AND setting <> 'latest')) \
+            AND setting <> '' OR name = 'recovery_target_timeline' AND setting <> 'latest')), \
+       EXISTS (SELECT FROM pg_stat_replication WHERE application_name LIKE 'highwater%' AND state IN ('catchup', 'streaming')) \
 FROM pg_stat_archiver";
 
 impl ServerSettings {
@@ -114,6 +117,7 @@ fn read(row: &DataRow) -> Result<ServerSettings> {
         role: text(5)?,
         may_replicate: is_on(6)?,
         archive_mode: text(7)?,
+        is_received: is_on(23)?,
         archive_command: text(8)?,
         archive_library: text(9)?,
         archive_timeout_seconds: row.parse(10)?,
@@ -202,9 +206,13 @@ fn archiving(server: &ServerSettings, archive_command: &str) -> Vec<Advice> {
         "always" => true,
         _ => false,
     };
+    if server.is_received {
+        // It brings all WAL; an archive_command may do as well what else is wanted.
+        return found;
+    }
     if server.archive_mode == "off" {
         found.push(Advice::wrong(
-            "archive_mode is off: no WAL is archived",
+            "archive_mode is off and no highwater receive streams: no WAL is archived",
             "archive_mode = on   # needs a restart",
         ));
     } else if !server.archive_library.is_empty() {
@@ -319,6 +327,7 @@ mod tests {
             role: "backup".to_owned(),
             may_replicate: true,
             archive_mode: "on".to_owned(),
+            is_received: false,
             archive_command: "/usr/bin/highwater-archive-cmd %p".to_owned(),
             archive_library: String::new(),
             archive_timeout_seconds: 60,
@@ -337,6 +346,13 @@ mod tests {
     fn a_good_server_gets_no_advice() {
         assert_eq!(advise(&good()), []);
         let standby = ServerSettings { is_standby: true, archive_command: String::new(), ..good() };
+        let received = ServerSettings {
+            is_received: true,
+            archive_mode: "off".to_owned(),
+            archive_timeout_seconds: 0,
+            ..good()
+        };
+        assert_eq!(advise(&received), [], "its WAL is streamed");
         assert_eq!(advise(&standby), [], "a standby does not archive with archive_mode = on");
     }
 

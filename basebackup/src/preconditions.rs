@@ -42,10 +42,12 @@ pub(crate) fn check(identity: SystemId, server: &ServerFacts, cluster: &ClusterF
              --wal-segsize it needs another name: a new [cluster.NAME], then highwater init",
         );
     }
-    if server.archive_mode == "off" && !server.is_standby {
+    if server.archive_mode == "off" && !server.is_received && !server.is_standby {
         return unfit(
-            "the server archives no WAL (archive_mode is off), and no backup is of use without it".to_owned(),
-            "set archive_mode = on and the archive_command that highwater init prints, and restart the server",
+            "the server archives no WAL (archive_mode is off, and no highwater receive streams), and no backup is of use without it"
+                .to_owned(),
+            "set archive_mode = on and the archive_command that highwater init prints, and restart the server; or start highwater \
+             receive",
         );
     }
     Ok(())

@@ -30,6 +30,8 @@ pub(crate) struct ServerFacts {
     pub(crate) has_checksums: bool,
     pub(crate) is_standby: bool,
     pub(crate) archive_mode: String,
+    /// Whether a receiver of ours streams its WAL.
+    pub(crate) is_received: bool,
     pub(crate) archiver: Archiver,
 }
 
@@ -54,7 +56,8 @@ SELECT (extract(epoch FROM greatest(clock_timestamp(), pg_last_xact_replay_times
        pg_is_in_recovery(), \
        current_setting('archive_mode'), \
        last_archived_wal, last_archived_time, last_failed_wal, last_failed_time, \
-       last_failed_time > coalesce(last_archived_time, '-infinity') \
+       last_failed_time > coalesce(last_archived_time, '-infinity'), \
+       EXISTS (SELECT FROM pg_stat_replication WHERE application_name LIKE 'highwater%' AND state IN ('catchup', 'streaming')) \
 FROM pg_stat_archiver";
 
 impl ServerFacts {
@@ -123,6 +126,7 @@ fn parse(row: &DataRow) -> Result<ServerFacts> {
         has_checksums: is_on(row.text(4)?),
         is_standby: is_on(row.text(5)?),
         archive_mode: text(6)?.unwrap_or_default(),
+        is_received: is_on(row.text(12)?),
         archiver: Archiver {
             last_archived: text(7)?,
             last_archived_at: text(8)?,

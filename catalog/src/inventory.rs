@@ -83,6 +83,7 @@ pub struct Inventory {
     damaged_histories: BTreeMap<TimelineId, String>,
     segments: BTreeMap<TimelineId, SegmentSet>,
     partials: BTreeSet<SegmentName>,
+    tails: BTreeSet<SegmentName>,
 }
 
 impl Inventory {
@@ -101,12 +102,22 @@ impl Inventory {
             damaged_histories: BTreeMap::new(),
             segments: BTreeMap::new(),
             partials: BTreeSet::new(),
+            tails: BTreeSet::new(),
         }
     }
 
     /// Adds an archived segment.
     pub fn add_segment(&mut self, name: SegmentName) {
         self.segments.entry(name.timeline).or_default().insert(name.number(self.segment_size));
+    }
+
+    /// Adds a segment of which there are pieces, and which is not there whole. It counts as archived; a log with such a
+    /// one is none of which every segment is archived.
+    pub fn add_tail(&mut self, name: SegmentName) {
+        if !self.has(name) {
+            self.add_segment(name);
+            self.tails.insert(name);
+        }
     }
 
     /// Adds all segments of a log of a timeline: its index object says that they are there.
@@ -124,7 +135,9 @@ impl Inventory {
     /// Whether every segment of a log of a timeline is archived.
     pub fn has_whole_log(&self, timeline: TimelineId, log: u32) -> bool {
         let (first, last) = self.segment_size.numbers_of_log(log).into_inner();
-        self.segments.get(&timeline).and_then(|set| set.run_at(first)).is_some_and(|run| run >= last)
+        let is_in_pieces = self.tails.iter().any(|tail| (tail.timeline, tail.log) == (timeline, log));
+        let run = self.segments.get(&timeline).and_then(|set| set.run_at(first));
+        !is_in_pieces && run.is_some_and(|run| run >= last)
     }
 
     /// The logs of a timeline of which every segment is archived, in order.

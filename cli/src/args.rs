@@ -83,6 +83,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Prove what is in the repository; exit status 0 only when all is well
     Verify(VerifyArgs),
+    /// Stream WAL into the repository as the server writes it, until told to stop
+    Receive(crate::commands::ReceiveArgs),
     /// One screen: reachable until when, last backup, alarms
     Status,
     /// Tell what retention would remove, what stays and why; and remove it
@@ -328,7 +330,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> 
 }
 
 /// A number of bytes: `65536`, `64K`, `50M`, `1G`.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit.trim_end_matches(['i', 'B', 'b']) {
         "" => 1,

@@ -37,6 +37,9 @@ pub enum Error {
     /// Retention.
     #[error(transparent)]
     Expire(#[from] highwater_expire::Error),
+    /// The receiver.
+    #[error(transparent)]
+    Receiver(#[from] highwater_receiver::Error),
     /// A file or the terminal.
     #[error("{what}: {source}; hint: see whether the path exists and may be used by this user")]
     Io {
@@ -72,14 +75,18 @@ impl Error {
             Error::Server(error) => of_server(error),
             Error::Backup(highwater_basebackup::Error::Repository(error)) => of_repository(error),
             Error::Restore(error) => of_restore(error),
+            Error::Receiver(highwater_receiver::Error::Repository(error)) => of_repository(error),
+            Error::Receiver(error) if error.is_final() => Exit::Usage,
             Error::Expire(error) => of_expire(error),
             Error::Verify(highwater_verify::Error::Repository(error)) => of_repository(error),
             Error::Verify(
                 highwater_verify::Error::NoIdentity { .. } | highwater_verify::Error::Options { .. },
             ) => Exit::Usage,
-            Error::Verify(_) | Error::Backup(_) | Error::Io { .. } | Error::Interrupted { .. } => {
-                Exit::Failed
-            }
+            Error::Verify(_)
+            | Error::Backup(_)
+            | Error::Receiver(_)
+            | Error::Io { .. }
+            | Error::Interrupted { .. } => Exit::Failed,
         }
     }
 }

@@ -33,6 +33,10 @@ fn main() -> ExitCode {
         Err(source) => return end(&Error::Io { what: "start threads".to_owned(), source }),
     };
     let result = runtime.block_on(async {
+        // It ends in order by itself.
+        if let args::Command::Receive(_) = &cli.command {
+            return commands::run(&cli).await;
+        }
         tokio::select! {
             result = commands::run(&cli) => result,
             signal = signalled() => Err(Error::Interrupted { signal, hint: cli.command.when_interrupted() }),

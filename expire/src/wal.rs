@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use highwater_catalog::Catalog;
 use highwater_catalog::retention::Decision;
-use highwater_repository::{ClusterRepository, WalHead};
+use highwater_repository::{ClusterRepository, TailPiece, WalHead};
 use highwater_wal::{SegmentName, TimelineId, Timestamp, WalFile};
 
 use crate::Result;
@@ -37,7 +37,74 @@ pub(crate) async fn remove(
             remove_files(catalog.cluster(), timeline, log, &files).await?;
         }
     }
+    remove_pieces(catalog, decision, apply, &mut gone, notes).await?;
     Ok(gone)
+}
+
+/// The same for pieces of segments that are not there whole: they are the segment. Pieces of one that is there whole are what a
+/// receiver had no time to remove.
+async fn remove_pieces(
+    catalog: &Catalog,
+    decision: &Decision,
+    apply: bool,
+    gone: &mut Gone,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let cluster = catalog.cluster();
+    let size = catalog.inventory().segment_size;
+    for timeline in cluster.tail_timelines().await? {
+        for segment in cluster.tail_segments(timeline).await? {
+            let pieces = cluster.tail_pieces(segment).await?;
+            let is_whole = cluster.has_wal(WalFile::Segment(segment)).await?;
+            if !is_whole {
+                let is_needed = decision.wal.needs(timeline, segment.number(size));
+                if is_needed || !are_old(cluster, decision, segment, &pieces, notes).await? {
+                    continue;
+                }
+            }
+            gone.wal_files += pieces.len() as u64;
+            // As they are compressed is not listed with them; what they hold is more.
+            gone.wal_bytes += pieces.iter().map(TailPiece::length).sum::<u64>();
+            match (apply, is_whole) {
+                (false, _) => {}
+                (true, true) => drop(cluster.remove_tail(segment).await?),
+                // The last one first: what is left, should this be cut off, has no gap.
+                (true, false) => {
+                    for piece in pieces.iter().rev() {
+                        let key = cluster.section().tail_piece(*piece);
+                        let deleted = cluster.repository().store().delete(&key).await;
+                        deleted.map_err(highwater_repository::Error::from)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the newest of a segment's pieces is old enough to go.
+async fn are_old(
+    cluster: &ClusterRepository,
+    decision: &Decision,
+    segment: SegmentName,
+    pieces: &[TailPiece],
+    notes: &mut Vec<String>,
+) -> Result<bool> {
+    let Some(last) = pieces.iter().max_by_key(|piece| piece.to) else { return Ok(false) };
+    match cluster.tail_head(*last).await {
+        Ok(head) => {
+            let held = head.summary.as_ref().and_then(|summary| summary.max_time);
+            Ok(held.map_or(head.archived.time, |held| held.max(head.archived.time))
+                < decision.wal_untouched_from)
+        }
+        // The receiver has removed it, since the segment is whole by now.
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) if error.is_damaged() => {
+            notes.push(format!("the pieces of {segment} stay, since their age cannot be told: {error}"));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The files of a log that go: no range needs them, and they are old enough.

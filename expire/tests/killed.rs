@@ -6,16 +6,16 @@ mod common;
 
 use std::sync::Arc;
 
-use common::wal::SYSTEM;
-use common::{World, Writing, assert_whole, at, cluster_on, expire, listed, plan};
+use common::wal::{SYSTEM, size};
+use common::{World, Writing, assert_whole, at, cluster_on, expire, listed, plan, tli};
 use highwater_catalog::retention::{DAY, Fate, Rules, Verdict};
 use highwater_catalog::{Request, Target, Unreachable};
 use highwater_expire::{Error, Report};
-use highwater_repository::Label;
+use highwater_repository::{Label, TailPiece};
 use highwater_storage::ErrorKind;
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
 use highwater_storage::memory::MemoryStore;
-use highwater_wal::Timestamp;
+use highwater_wal::{Lsn, SegmentName, Summary, Timestamp, WalFile};
 
 fn rules() -> Rules {
     Rules { window: Some(3 * DAY), weekly: 2, minimum_age: 2 * DAY, ..Rules::default() }
@@ -117,6 +117,36 @@ async fn r19_a_dry_run_changes_nothing_and_tells_the_same() {
     assert!(done.removed.packs > 0 && done.removed.wal_files > 0 && done.removed.other_bytes > 0);
     let events = world.store.names("events/");
     assert_eq!(events.len(), 4, "each applied run is noted when it begins and when it ends");
+}
+
+/// Puts a piece of a segment as a receiver does.
+async fn receive(world: &World, timeline: u32, number: u64) -> String {
+    let segment = SegmentName::from_number(tli(timeline), number, size());
+    let summary = Summary::new(segment, size(), SYSTEM, 0xD110, 0);
+    let piece = TailPiece { segment, from: 0, to: 5000 };
+    world.cluster.put_tail(piece, size(), &[7_u8; 5000][..], Some(summary)).await.unwrap();
+    world.cluster.section().tail_piece(piece).to_string()
+}
+
+#[tokio::test]
+async fn r19_pieces_go_as_segments_do_and_where_their_segment_is_whole() {
+    let (world, main) = twelve_days().await;
+    let newest = receive(&world, 1, main.next).await;
+    let left_over = receive(&world, 1, main.next - 1).await;
+    // A branch that was left before all that is promised.
+    let history = format!("1\t{}\tpromoted\n", Lsn(3 * size().bytes()));
+    world.cluster.put_wal(WalFile::History(tli(2)), history.as_bytes(), None).await.unwrap();
+    let abandoned = receive(&world, 2, 3).await;
+    let before = world.store.names("/tail/");
+    assert_eq!(before.len(), 3);
+    let told = expire(&world.cluster, &rules(), world.at(12.5), false).await.unwrap();
+    assert_eq!(world.store.names("/tail/"), before);
+    let first = world.expire(&rules(), world.at(12.5)).await;
+    assert_eq!(told.removed, first.removed);
+    let stayed = world.store.names("/tail/");
+    assert!(stayed.contains(&newest) && !stayed.contains(&left_over), "{stayed:?}");
+    world.expire(&rules(), world.at(13.6)).await;
+    assert_eq!(world.store.names("/tail/"), [newest], "{abandoned} is reached by nothing that is kept");
 }
 
 #[tokio::test]

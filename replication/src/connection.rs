@@ -135,11 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends what `write` puts into the buffer.
     pub(crate) async fn send(&mut self, wait: &Wait, message: &[u8]) -> Result<()> {
-        self.output.clear();
-        self.output.extend_from_slice(message);
-        let (stream, output) = (&mut self.stream, &self.output);
-        let sent = wait.run(async { stream.write_all(output).await.and(stream.flush().await) }).await;
-        let Err(error) = sent else { return Ok(()) };
+        let Err(error) = self.write(wait, message).await else { return Ok(()) };
         // A server that has gone says why before it goes (57P01, …).
         let last_words = Wait::new(LAST_WORDS, "reading the server's last words", "");
         if let (Error::Lost { .. }, Ok(Message::ErrorResponse(reason))) =
@@ -150,6 +146,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.close("it was lost");
         Err(error)
+    }
+
+    /// Writes a message. What a failure means is for the caller to find out: the server may have said why.
+    pub(crate) async fn write(&mut self, wait: &Wait, message: &[u8]) -> Result<()> {
+        self.output.clear();
+        self.output.extend_from_slice(message);
+        let (stream, output) = (&mut self.stream, &self.output);
+        wait.run(async { stream.write_all(output).await.and(stream.flush().await) }).await
     }
 
     /// The next message that is an answer.

@@ -135,6 +135,15 @@ impl Repository {
 }
 
 impl ClusterRepository {
+    /// Whether a file of WAL is there.
+    pub async fn has_wal(&self, file: WalFile) -> Result<bool> {
+        match self.repository().store().size(&self.section().wal(file)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Puts a file of WAL: a segment or a partial one with its summary, or a history or backup label without.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What PostgreSQL is told (R6), decided from what the repositories answered.
 
-use highwater_wal::{TimelineId, WalFile};
+use highwater_wal::{Lsn, TimelineId, WalFile};
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -10,6 +10,8 @@ use crate::exit::Exit;
 pub enum Answer {
     /// It had the file, which is verified and at its place.
     Found,
+    /// It had the newest segment as far as it was received, which is verified and ends here. Another repository may have more.
+    Partly(Lsn),
     /// It has answered that there is no such file and nothing later of its timeline.
     NotThere,
     /// Neither is known.
@@ -22,7 +24,7 @@ pub fn decide(answers: &[Answer], is_standby: bool) -> Exit {
     let errors = || {
         answers.iter().filter_map(|answer| match answer {
             Answer::Failed(error) => Some(error),
-            Answer::Found | Answer::NotThere => None,
+            Answer::Found | Answer::Partly(_) | Answer::NotThere => None,
         })
     };
     let exits = |exit: Exit| errors().any(|error| error.exit() == exit);
@@ -37,6 +39,19 @@ pub fn decide(answers: &[Answer], is_standby: bool) -> Exit {
         _ if errors().all(|error| error.exit() == Exit::Usage) => Exit::Usage,
         _ => Exit::Failed,
     }
+}
+
+/// The repository to take a segment from that none has whole: the one that has most of it. `None` while one of them has not
+/// answered, since it may have more.
+pub fn longest(answers: &[Answer]) -> Option<usize> {
+    if answers.iter().any(|answer| matches!(answer, Answer::Found | Answer::Failed(_))) {
+        return None;
+    }
+    let parts = answers.iter().enumerate().filter_map(|(number, answer)| match answer {
+        Answer::Partly(end) => Some((*end, number)),
+        _ => None,
+    });
+    parts.max().map(|(_, number)| number)
 }
 
 /// Whether `other`, which is there, shows that `missing` of the same timeline should be: a segment, that the timeline
@@ -72,6 +87,26 @@ mod tests {
             "k",
             "m",
         )))
+    }
+
+    #[test]
+    fn r06_of_a_segment_that_is_nowhere_whole_the_longest_part_counts_and_only_when_all_have_answered() {
+        let partly = |end| Answer::Partly(Lsn(end));
+        for (answers, expected) in [
+            (vec![], None),
+            (vec![Answer::NotThere], None),
+            (vec![partly(5)], Some(0)),
+            (vec![partly(5), partly(9), partly(7)], Some(1)),
+            (vec![partly(5), Answer::NotThere], Some(0)),
+            (vec![partly(5), passing()], None),
+            (vec![refused(), partly(5)], None),
+            (vec![partly(5), Answer::Found], None),
+        ] {
+            assert_eq!(longest(&answers), expected, "{answers:?}");
+        }
+        for is_standby in [false, true] {
+            assert_eq!(decide(&[partly(5), refused()], is_standby), decide(&[refused()], is_standby));
+        }
     }
 
     fn refused() -> Answer {

@@ -7,6 +7,7 @@ use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, Wal
 use crate::decide::{self, Answer};
 use crate::destination::Destination;
 use crate::error::Error;
+use crate::tail;
 
 /// How many bytes of a segment the check of its first page wants: more than its header has.
 const FIRST_PAGE_BYTES: usize = 64;
@@ -25,19 +26,28 @@ pub struct Wanted {
 /// Fetches the file from the repository of these settings into `destination`, where it is verified but not published.
 pub async fn fetch(config: &RepositoryConfig, wanted: &Wanted, destination: &Destination) -> Answer {
     match try_fetch(config, wanted, destination).await {
-        Ok(true) => Answer::Found,
-        Ok(false) => Answer::NotThere,
+        Ok(Found::Whole) => Answer::Found,
+        Ok(Found::UpTo(end)) => Answer::Partly(end),
+        Ok(Found::Nothing) => Answer::NotThere,
         Err(error) => Answer::Failed(error),
     }
 }
 
-/// Whether the repository has the file. It is said not to have it only when everything is as it must be for that answer:
+/// What a repository has of a file.
+enum Found {
+    Whole,
+    /// The newest segment, in pieces that end here.
+    UpTo(Lsn),
+    Nothing,
+}
+
+/// What the repository has of the file. It is said not to have it only when everything is as it must be for that answer:
 /// the repository is one, it knows the cluster, and it has nothing later of the timeline (R6).
 async fn try_fetch(
     config: &RepositoryConfig,
     wanted: &Wanted,
     destination: &Destination,
-) -> Result<bool, Error> {
+) -> Result<Found, Error> {
     let repository = Repository::connect(config)?;
     let system_id = match wanted.system_id {
         Some(system_id) => system_id,
@@ -45,14 +55,19 @@ async fn try_fetch(
     };
     let cluster = repository.cluster(&wanted.cluster, system_id);
     if has(&cluster, wanted.file, destination).await? {
-        return Ok(true);
+        return Ok(Found::Whole);
     }
     repository.facts().await?;
     let size = cluster.facts().await?.segment_size;
-    let Some(shown_by) = gap(&cluster, size, wanted.file).await? else { return Ok(false) };
+    if let WalFile::Segment(segment) = wanted.file
+        && let Some(end) = tail::fetch(&cluster, size, segment, config, destination).await?
+    {
+        return Ok(if end < segment.end(size) { Found::UpTo(end) } else { Found::Whole });
+    }
+    let Some(shown_by) = gap(&cluster, size, wanted.file).await? else { return Ok(Found::Nothing) };
     // Both may have been archived since it was asked for, in their order: then it is there now.
     if has(&cluster, wanted.file, destination).await? {
-        return Ok(true);
+        return Ok(Found::Whole);
     }
     Err(Error::Hole { repository: config.label().to_owned(), shown_by })
 }
@@ -76,7 +91,11 @@ async fn has(cluster: &ClusterRepository, file: WalFile, destination: &Destinati
 
 /// Sees that the segment is the one that its name says: its digest was compared with that of its own object, which may
 /// lie under another's name.
-fn check_header(cluster: &ClusterRepository, head: &WalHead, destination: &Destination) -> Result<(), Error> {
+pub(crate) fn check_header(
+    cluster: &ClusterRepository,
+    head: &WalHead,
+    destination: &Destination,
+) -> Result<(), Error> {
     let (WalFile::Segment(name) | WalFile::Partial(name)) = head.file else { return Ok(()) };
     let size = SegmentSize::new(head.plain.length)?;
     let beginning = destination.beginning(FIRST_PAGE_BYTES)?;
@@ -96,6 +115,11 @@ async fn gap(cluster: &ClusterRepository, size: SegmentSize, file: WalFile) -> R
     let shows_it = |other| decide::shows_missing(file, other);
     if let Some(other) = cluster.first_wal(timeline, after, shows_it).await? {
         return Ok(Some(format!("{other} is there")));
+    }
+    let tails = cluster.tail_segments(timeline).await?;
+    let later = tails.into_iter().find(|tail| decide::shows_missing(file, WalFile::Segment(*tail)));
+    if let Some(later) = later {
+        return Ok(Some(format!("a piece of {later} is there")));
     }
     let needed = |left_at: &Lsn| match file {
         WalFile::Segment(segment) => *left_at >= segment.end(size),

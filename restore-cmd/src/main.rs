@@ -13,6 +13,7 @@
 //! | `data_directory` | which cluster, and whether it is a standby |
 //! | `destination` | the place of the file (R8) |
 //! | `fetch` | asking one repository (R7) |
+//! | `tail` | a segment put together from its pieces |
 //! | `decide` | what PostgreSQL is told (R6) |
 
 mod arguments;
@@ -24,6 +25,7 @@ mod exit;
 mod fetch;
 mod guard;
 mod say;
+mod tail;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -73,17 +75,29 @@ fn restore(options: &Options, is_standby: bool) -> Result<Exit, Error> {
     let destination = Destination::open(&options.path)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let mut answers = Vec::new();
-    for repository in &config.repositories {
+    let ask = |repository: &RepositoryConfig| {
         let settings = if is_standby { impatient(repository) } else { repository.clone() };
         let answer = runtime.block_on(fetch::fetch(&settings, &wanted, &destination));
         tell(&answer, repository, options);
-        let is_found = matches!(answer, Answer::Found);
-        answers.push(answer);
-        if is_found {
-            destination.publish()?;
+        answer
+    };
+    let mut answers = Vec::new();
+    for repository in &config.repositories {
+        answers.push(ask(repository));
+        if matches!(answers.last(), Some(Answer::Found)) {
             break;
         }
+    }
+    if let Some(longest) = decide::longest(&answers) {
+        // What was written last is what was asked for last.
+        let again = match config.repositories.get(longest) {
+            Some(repository) if longest + 1 < answers.len() => ask(repository),
+            _ => Answer::Found,
+        };
+        answers.push(if matches!(again, Answer::Partly(_)) { Answer::Found } else { again });
+    }
+    if matches!(answers.last(), Some(Answer::Found)) {
+        destination.publish()?;
     }
     Ok(decide::decide(&answers, is_standby))
 }
@@ -114,7 +128,10 @@ fn tell(answer: &Answer, repository: &RepositoryConfig, options: &Options) {
     match answer {
         Answer::Failed(error) => say::line(&format!("{file}: {error}")),
         Answer::Found if options.verbose => say::line(&format!("{file}: fetched from {repository}")),
+        Answer::Partly(end) if options.verbose => {
+            say::line(&format!("{file}: {repository} has it up to {end}"));
+        }
         Answer::NotThere if options.verbose => say::line(&format!("{file}: is not in {repository}")),
-        Answer::Found | Answer::NotThere => {}
+        Answer::Found | Answer::Partly(_) | Answer::NotThere => {}
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::stream::{self, StreamExt};
-use highwater_repository::{Digest, NamesId, NamesItem, WalHead, keys};
+use highwater_repository::{Digest, NamesId, NamesItem, TailPiece, WalHead, keys};
 use highwater_storage::Key;
 use highwater_wal::{SegmentName, WalFile};
 use serde::Serialize;
@@ -205,7 +205,16 @@ impl Run<'_> {
     /// Pieces of segments that are still being written. Whoever receives them removes them when the whole segment is in.
     pub(crate) async fn tails(&mut self) -> Result<()> {
         for segment in self.there.tails.clone() {
-            for piece in self.cluster.tail_pieces(segment).await? {
+            let pieces = self.cluster.tail_pieces(segment).await?;
+            // Pieces of a segment that is there whole are needed by nobody.
+            if !self.there.inventory.has(segment)
+                && let Some((from, to)) = missing_between(&pieces)
+            {
+                let place = self.cluster.section().tail_of_segment(segment);
+                self.findings
+                    .push(Finding::damage(place, format!("its bytes from {from} to {to} are missing")));
+            }
+            for piece in pieces {
                 self.looked.other_objects += 1;
                 let read = match self.options.deep {
                     true => self.cluster.get_tail(piece).await.map(|_| ()),
@@ -320,4 +329,16 @@ impl Run<'_> {
         }
         self.findings.extend(found);
     }
+}
+
+/// The first bytes of a segment that lie before one of its pieces, and in none. The pieces are in order.
+fn missing_between(pieces: &[TailPiece]) -> Option<(u32, u32)> {
+    let mut end = 0;
+    for piece in pieces {
+        if piece.from > end {
+            return Some((end, piece.from));
+        }
+        end = end.max(piece.to);
+    }
+    None
 }

@@ -188,7 +188,7 @@ impl Catalog {
         let mut records = Records::new(size, Some(self.cluster().system_id()));
         for number in from..=last {
             let segment: SegmentName = path.segment(number, size);
-            let object = self.cluster().get_wal(WalFile::Segment(segment)).await?;
+            let object = self.cluster().get_segment(segment, size).await?;
             if records.push_segment(segment, object.bytes).is_err() {
                 break;
             }

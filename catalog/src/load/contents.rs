@@ -10,7 +10,7 @@ use crate::facts::{Crossing, Decoded, Joint, LogFacts, RestorePoint, SegmentFact
 pub(super) fn facts_of(head: &WalHead, next: Option<&WalHead>) -> SegmentFacts {
     let written = head.archived.written;
     match &head.summary {
-        Some(summary) if summary.is_covered() => {
+        Some(summary) if summary.is_covered() || head.received.is_some() => {
             facts(summary, next.and_then(|next| next.summary.as_ref()), written)
         }
         // Its records could not be read when it was archived: whoever needs to know what it holds has to try again.
@@ -95,7 +95,7 @@ pub(super) async fn decode(
     let mut next = Some(joint.segment);
     while let Some(segment) = next {
         let file = WalFile::Segment(segment);
-        let object = cluster.get_wal(file).await.map_err(|error| (segment, error))?;
+        let object = cluster.get_segment(segment, size).await.map_err(|error| (segment, error))?;
         let read = records
             .push_segment(segment, object.bytes)
             .and_then(|()| read_until(&mut records, end, &mut decoded));

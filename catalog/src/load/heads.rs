@@ -100,7 +100,11 @@ impl Heads {
     ) -> Result<BTreeMap<SegmentName, Arc<WalHead>>, Error> {
         let cluster = &self.cluster;
         let reads = stream::iter(segments).map(|segment| async move {
-            let head = cluster.head_of_listed_wal(WalFile::Segment(segment)).await;
+            let head = match cluster.head_of_listed_wal(WalFile::Segment(segment)).await {
+                // There are pieces of it.
+                Err(error) if error.is_not_found() => cluster.segment_head(segment).await,
+                head => head,
+            };
             Ok((segment, Arc::new(head.map_err(|error| (segment, error))?)))
         });
         let read: Result<BTreeMap<_, _>, _> = reads.buffer_unordered(READS_AT_ONCE).try_collect().await;

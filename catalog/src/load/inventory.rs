@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use highwater_repository::{Backups, ClusterRepository, Error, Label, ListedBackup, ManifestHead};
 use highwater_wal::{SystemId, TimelineHistory, TimelineId, Timestamp, WalFile};
 
+use super::tail;
 use crate::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 
 /// How many manifests' heads are read side by side.
@@ -18,6 +19,8 @@ pub(super) type IndexedLogs = BTreeMap<TimelineId, BTreeSet<u32>>;
 pub(super) async fn read(cluster: &ClusterRepository) -> Result<(Inventory, IndexedLogs), Error> {
     let facts = cluster.facts().await?;
     let mut inventory = Inventory::empty(cluster.name().as_str(), cluster.system_id(), facts.segment_size);
+    // Before the segments: one that is completed meanwhile is in one of the two listings.
+    let tails = tail::read(cluster, facts.segment_size).await?;
     // Listed first: a log that is completed meanwhile is then listed segment by segment.
     let mut indexed = cluster.indexed_logs().await?;
     let timelines = cluster.timelines().await?;
@@ -27,6 +30,7 @@ pub(super) async fn read(cluster: &ClusterRepository) -> Result<(Inventory, Inde
         logs.iter().for_each(|log| inventory.add_log(timeline, *log));
         read_timeline(cluster, timeline, logs, &mut inventory).await?;
     }
+    tail::add(&mut inventory, &tails);
     read_backups(cluster, &mut inventory).await?;
     inventory.other_systems = other_systems(cluster).await?;
     Ok((inventory, indexed))

@@ -10,12 +10,13 @@ mod names;
 mod near;
 mod speed;
 mod systems;
+mod tail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_repository::{ClusterRepository, LogEdge, LogSummary, WalHead};
-use highwater_wal::{SegmentName, TimelineId, Timestamp};
+use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
 
 use crate::facts::{Joint, Known, LogJoint, Need};
 use crate::plan::Unsettled;
@@ -184,6 +185,23 @@ impl Catalog {
     /// Index objects that were passed over so far, and why: sentences. They cost time and no answer.
     pub fn index_notes(&self) -> &[String] {
         self.heads.notes()
+    }
+
+    /// Where the repository's WAL of the newest timeline ends: behind the last piece of a segment that is being received, or behind the
+    /// last whole one.
+    ///
+    /// # Errors
+    /// Those of the repository.
+    pub async fn newest_end(&mut self) -> Result<Option<(TimelineId, Lsn)>, highwater_repository::Error> {
+        let Some(timeline) = self.inventory.newest_timeline() else { return Ok(None) };
+        let last =
+            self.inventory.segments_on(timeline).and_then(|set| set.runs().last().map(|run| *run.end()));
+        let Some(number) = last else { return Ok(None) };
+        let size = self.inventory.segment_size;
+        let segment = SegmentName::from_number(timeline, number, size);
+        let heads = self.heads.of(&[segment]).await?;
+        let received = heads.first().and_then(|head| head.received);
+        Ok(Some((timeline, received.unwrap_or(segment.end(size)))))
     }
 
     /// What stands in front of segments' objects: the summary of each, and who archived it when. In the order of `segments`.

@@ -13,12 +13,14 @@ mod list;
 mod log;
 pub mod names;
 mod plan;
+mod receive;
 mod restore;
 mod status;
 pub mod verify;
 mod window;
 
 use clap::CommandFactory;
+pub use receive::ReceiveArgs;
 
 pub use log::LogArgs;
 
@@ -49,6 +51,7 @@ pub async fn run(cli: &Cli) -> Result<(), Error> {
         Command::Plan(args) => plan::run(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
+        Command::Receive(args) => receive::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Expire(args) => expire::run(&context, args).await,
         Command::Hold(args) => hold::run(&context, args).await,

@@ -5,7 +5,7 @@ use highwater_catalog::{Branch, Catalog, Inventory, Window};
 use highwater_replication::{Client, Mode};
 use highwater_repository::Event;
 use highwater_verify::Record;
-use highwater_wal::{TimelineId, Timestamp, WalFile};
+use highwater_wal::{Lsn, TimelineId, Timestamp, WalFile};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -30,6 +30,10 @@ struct Status<'a> {
     unfinished: Vec<&'a str>,
     verified: Option<Verified>,
     archiver: Option<&'a Archiver>,
+    /// WAL of the server that is not in the repository, in bytes.
+    lag_bytes: Option<u64>,
+    /// How long ago the latest moment is that can be reached, where there is such WAL, in seconds.
+    lag_seconds: Option<f64>,
     alarms: Vec<String>,
     /// What is worth knowing and no reason to act.
     notes: Vec<String>,
@@ -122,6 +126,8 @@ struct Server {
     settings: ServerSettings,
     /// The timeline that it writes; `None` for a standby.
     timeline: Option<TimelineId>,
+    /// Up to where its WAL is safe on its own disk.
+    flushed: Option<Lsn>,
 }
 
 pub async fn run(context: &Context) -> Result<(), Error> {
@@ -129,6 +135,11 @@ pub async fn run(context: &Context) -> Result<(), Error> {
     let server = ask(context).await;
     let mut catalog = context.catalog().await?;
     let branches = catalog.windows().await?;
+    let end = match catalog.newest_end().await {
+        // Told with the windows.
+        Err(error) if error.is_damaged() || error.is_not_found() => None,
+        end => end?,
+    };
     let now = Timestamp::from_datetime(OffsetDateTime::now_utc());
     let inventory = catalog.inventory();
     let cluster = catalog.cluster();
@@ -137,6 +148,11 @@ pub async fn run(context: &Context) -> Result<(), Error> {
     let window = newest_window(&branches);
     let mut alarms = alarms(&catalog, &branches, server.as_ref(), now);
     alarms.extend(alarm_of_verification(verified.as_ref(), inventory, now));
+    let lag_bytes = lag(server.as_ref(), end);
+    let lag_seconds = lag_bytes.zip(window).map(|(bytes, window)| match bytes {
+        0 => 0.0,
+        _ => now.0.saturating_sub(window.until_time.0).max(0) as f64 / 1e6,
+    });
     let status = Status {
         cluster: &inventory.cluster,
         system_id: inventory.system_id.to_string(),
@@ -149,6 +165,8 @@ pub async fn run(context: &Context) -> Result<(), Error> {
             .and_then(|server| server.as_ref().ok())
             .map(|server| &server.settings.archiver),
         verified,
+        lag_bytes,
+        lag_seconds,
         alarms,
         notes: notes(&catalog, &branches),
     };
@@ -165,11 +183,24 @@ async fn ask(context: &Context) -> Option<Result<Server, Error>> {
         let mut client = context.connect(Mode::Sql).await?;
         let settings = ServerSettings::ask(&mut client).await?;
         let timeline = timeline(&mut client, &settings).await?;
+        let flushed = match timeline {
+            Some(_) => Some(client.query(FLUSHED).await?.single()?.parse(0)?),
+            None => None,
+        };
         client.close().await;
-        Ok(Server { settings, timeline })
+        Ok(Server { settings, timeline, flushed })
     };
     Some(asked.await)
 }
+
+/// How much of the server's WAL is not in the repository; `None` where that cannot be told.
+fn lag(server: Option<&Result<Server, Error>>, end: Option<(TimelineId, Lsn)>) -> Option<u64> {
+    let (server, (timeline, end)) = (server?.as_ref().ok()?, end?);
+    let flushed = server.flushed.filter(|_| server.timeline == Some(timeline))?;
+    Some(if flushed > end { flushed.bytes_since(end) } else { 0 })
+}
+
+const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
 
 /// The timeline of the segment that the server writes. `pg_control` tells it only from the next checkpoint on.
 async fn timeline(client: &mut Client, settings: &ServerSettings) -> Result<Option<TimelineId>, Error> {
@@ -228,7 +259,7 @@ fn alarms(
 
 /// What is wrong with the server, and between it and the repository.
 fn alarms_of(server: &Server, inventory: &Inventory) -> Vec<String> {
-    let Server { settings, timeline } = server;
+    let Server { settings, timeline, flushed: _ } = server;
     let advice = advice::advise(settings).into_iter().filter(|advice| advice.severity == Severity::Wrong);
     let mut alarms: Vec<String> =
         advice.map(|advice| format!("{}; mend it: {}", advice.what, advice.mend)).collect();
@@ -303,6 +334,10 @@ fn text(status: &Status<'_>, inventory: &Inventory, now: Timestamp) -> String {
             lines.push(("Last commit", last.unwrap_or_else(|| "none since the backup".to_owned())));
         }
         None => lines.push(("Reachable", "nothing".to_owned())),
+    }
+    if let Some(bytes) = status.lag_bytes {
+        let lag = format!("{} of the server's WAL are not in the repository", output::bytes(bytes));
+        lines.push(("Lag", if bytes == 0 { "none".to_owned() } else { lag }));
     }
     if let Some(backup) = inventory.backups.last() {
         lines.push(("Last backup", format!("{} ({} ago)", backup.label, age(backup.stop_time, now))));

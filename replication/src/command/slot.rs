@@ -1,4 +1,4 @@
-//! `CREATE_REPLICATION_SLOT` and `READ_REPLICATION_SLOT`: what keeps a server's WAL until we have it.
+//! `CREATE_REPLICATION_SLOT`, `READ_REPLICATION_SLOT`, `DROP_REPLICATION_SLOT`: what keeps a server's WAL until we have it.
 //!
 //! <https://www.postgresql.org/docs/18/protocol-replication.html>
 
@@ -101,6 +101,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(Error::Server(error)) if error.sqlstate == DUPLICATE_OBJECT => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Drops a slot. Only on a replication connection.
+    ///
+    /// # Errors
+    /// As for [`Client::query`]: [`Error::Server`] where somebody uses it, among others.
+    pub async fn drop_slot(&mut self, name: &SlotName) -> Result<()> {
+        let wait = Wait::for_query(&self.connection.limits, "dropping the replication slot");
+        self.rows_of(&format!("DROP_REPLICATION_SLOT {name}"), &wait).await.map(drop)
     }
 }
 

@@ -89,10 +89,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WalStream<S> {
         }
     }
 
-    /// Tells the server how far we are.
+    /// Tells the server how far we are. That it has gone meanwhile is no failure here: [`WalStream::next`] gives what it said
+    /// before, which may be that it was shut down, and then that it has gone.
     ///
     /// # Errors
-    /// As for [`WalStream::next`]. A future that is dropped half-way leaves a stream that is of no more use.
+    /// [`Error::TimedOut`]. A future that is dropped half-way leaves a stream that is of no more use.
     pub async fn report(&mut self, status: &StandbyStatus, now: Timestamp) -> Result<()> {
         let body = status.encode(now);
         let mut message = BytesMut::with_capacity(5 + body.len());
@@ -100,7 +101,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WalStream<S> {
         message.put_u32(4 + body.len() as u32);
         message.extend_from_slice(&body);
         let wait = Wait::for_query(&self.client.connection.limits, "telling the server of our progress");
-        self.client.connection.send(&wait, &message).await
+        match self.client.connection.write(&wait, &message).await {
+            Err(Error::Lost { .. }) => Ok(()),
+            result => {
+                result.inspect_err(|_| self.client.connection.close("it does not take what it is told"))
+            }
+        }
     }
 
     /// Ends the stream, after [`WalEvent::TimelineEnd`] or in the middle of it; what was on the way is passed over. Gives how

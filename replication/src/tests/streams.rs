@@ -92,6 +92,18 @@ async fn a_shutdown_and_removed_wal_are_told_apart() {
     let mut stream = streaming(&[over], End::Close).await;
     assert_eq!(stream.next().await.unwrap(), WalEvent::Shutdown);
 
+    // It has gone when it is told how far we are: what it said before that counts.
+    let over = [copy_both(), wal(0x1000, b"abc"), complete("COPY 0")].concat();
+    let mut stream = streaming(&[over], End::Close).await;
+    let status = StandbyStatus { written: Lsn(9), flushed: Lsn(7), wants_reply: false };
+    for _ in 0..3 {
+        stream.report(&status, Timestamp(5)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bytes_of(stream.next().await.unwrap()), b"abc");
+    stream.report(&status, Timestamp(5)).await.unwrap();
+    assert_eq!(stream.next().await.unwrap(), WalEvent::Shutdown);
+
     let gone =
         [copy_both(), error("ERROR", "58P01", "requested WAL segment has already been removed")].concat();
     let mut stream = streaming(&[gone], End::Silence).await;

@@ -227,10 +227,8 @@ impl ClusterRepository {
     /// Removes the pieces of a segment that is there whole, the last one first, so that what is left has no gap; `false` where
     /// the segment is not there whole, and nothing was removed (R2).
     pub async fn remove_tail(&self, segment: SegmentName) -> Result<bool> {
-        match self.repository().store().size(&self.section().wal(WalFile::Segment(segment))).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => return Ok(false),
-            Err(error) => return Err(error.into()),
+        if !self.has_wal(WalFile::Segment(segment)).await? {
+            return Ok(false);
         }
         for piece in self.tail_pieces(segment).await?.into_iter().rev() {
             self.repository().store().delete(&self.section().tail_piece(piece)).await?;

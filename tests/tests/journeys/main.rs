@@ -15,6 +15,7 @@ mod documents;
 mod expiring;
 mod killed_backups_and_restores;
 mod operations_by_the_book;
+mod receiving;
 mod rescue_without_highwater;
 mod restore_after_a_failover;
 mod restore_command_delivers_whole_files;

@@ -144,13 +144,14 @@ impl Reader<'_> {
                 let kept = bytes.as_ref()[..bytes.len().min(KEPT_BYTES)].to_vec();
                 found.beginning = Some(Beginning { number, bytes: kept.into() });
             }
+            let end = segment.start(self.size) + bytes.len() as u64;
             if let Err(refusal) = read.segment(segment, bytes) {
                 upto = read.records.end().unwrap_or(upto);
                 let reason = refusal.to_string();
                 found.broken = Some(Broken { number, segment, reason, is_missing: false });
                 break;
             }
-            upto = segment.end(self.size);
+            upto = end;
         }
         if found.broken.is_none() {
             found.bytes += self.run_over(&mut read, last, behind, run_end).await?;
@@ -202,17 +203,29 @@ impl Reader<'_> {
 
     async fn fetch(&self, number: u64) -> (u64, Result<WalBytes, Error>) {
         let cluster = self.cluster.clone();
-        let file = WalFile::Segment(self.name(number));
+        let (name, size) = (self.name(number), self.size);
+        let file = WalFile::Segment(name);
         let damaged = {
             let key = self.cluster.section().wal(file);
             move |reason: String| Error::damaged(&key, reason)
         };
-        let length = self.size.bytes();
+        let length = size.bytes();
         let mut bytes = self.buffers.lend(length as usize);
         // On a task of its own: unpacking one segment and reading another keep two cores busy.
         let task = tokio::spawn(async move {
-            let head = cluster.get_wal_into(file, &MemorySink::new(bytes.as_mut())).await;
-            head.map(|head| (head.plain.length, bytes))
+            match cluster.get_wal_into(file, &MemorySink::new(bytes.as_mut())).await {
+                Ok(head) => Ok((head.plain.length, bytes)),
+                // There are pieces of it.
+                Err(error) if error.is_not_found() => {
+                    let mut object = cluster.get_segment(name, size).await?;
+                    let found = object.bytes.len() as u64;
+                    // What lies behind the last piece of a segment is no WAL.
+                    let received = object.head.received.map(|end| end.bytes_since(name.start(size)));
+                    object.bytes.truncate(received.map_or(usize::MAX, |length| length as usize));
+                    Ok((found, object.bytes.into()))
+                }
+                Err(error) => Err(error),
+            }
         });
         let fetched = match task.await {
             // Behind a shorter one would come what the buffer held before.

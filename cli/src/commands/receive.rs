@@ -1,0 +1,110 @@
+//! `highwater receive`: WAL as the server writes it, until told to stop.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use highwater_receiver::{Notifier, Policy, Receiver, Settings, State, Stop};
+use highwater_replication::SlotName;
+use highwater_repository::Repository;
+
+use crate::args::{parse_bytes, parse_duration};
+use crate::context::Context;
+use crate::error::Error;
+
+/// The shortest interval between two pieces, and the longest.
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+
+/// Arguments of `receive`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  highwater receive --slot highwater --create-slot
+  highwater receive --slot highwater --flush-interval 250ms --state-file /run/highwater/receive.json
+  highwater receive --slot highwater --synchronous    # with synchronous_standby_names = 'highwater'
+
+It runs until SIGTERM or SIGINT; then it puts what has come, and ends.")]
+pub struct ReceiveArgs {
+    /// The replication slot that keeps WAL on the server until it is in the repository
+    #[arg(long, value_name = "NAME")]
+    pub slot: Option<SlotName>,
+    /// Make the slot where it is not there
+    #[arg(long, requires = "slot")]
+    pub create_slot: bool,
+    /// WAL waits no longer than this before it is put into the repository
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    pub flush_interval: Duration,
+    /// WAL is put as soon as so many bytes wait
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
+    pub flush_bytes: u64,
+    /// Put WAL at once: a commit of a server with synchronous_standby_names = 'highwater' returns when it is in the repository
+    #[arg(long)]
+    pub synchronous: bool,
+    /// Write the receiver's state into this file, as JSON, once a second
+    #[arg(long, value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+}
+
+/// As [`parse_duration`], and `250ms`.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = match text.strip_suffix("ms") {
+        Some(number) => {
+            number.parse().map(Duration::from_millis).map_err(|_| "it is no number".to_owned())?
+        }
+        None => parse_duration(text)?,
+    };
+    match INTERVALS.contains(&interval) {
+        true => Ok(interval),
+        false => Err("it is not from 10ms to 1h".to_owned()),
+    }
+}
+
+pub async fn run(context: &Context, args: &ReceiveArgs) -> Result<(), Error> {
+    let cluster = context.cluster_config()?;
+    let repositories: Vec<Repository> =
+        context.repository_configs()?.iter().map(Repository::connect).collect::<Result<_, _>>()?;
+    let settings = Settings {
+        connection: context.connection()?,
+        cluster: cluster.name.clone(),
+        repositories,
+        check: cluster.archive_check,
+        slot: args.slot.clone(),
+        create_slot: args.create_slot,
+        policy: Policy {
+            flush_interval: args.flush_interval,
+            flush_bytes: args.flush_bytes.max(1),
+            synchronous: args.synchronous,
+        },
+        data_directory: cluster.data_directory.clone(),
+        state_file: args.state_file.as_ref().map(|path| match path.is_dir() {
+            true => path.join(State::FILE_NAME),
+            false => path.clone(),
+        }),
+    };
+    let (stop, told) = Stop::new();
+    let receiver = Receiver::new(settings, Notifier::of_environment(), |line| eprintln!("highwater: {line}"));
+    let receiving = receiver.run(told);
+    tokio::pin!(receiving);
+    tokio::select! {
+        result = &mut receiving => Ok(result?),
+        _ = crate::signalled() => {
+            // Nobody listens only when it has ended already.
+            let _ = stop.send(true);
+            Ok(receiving.await?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r22_intervals_have_bounds() {
+        for (text, millis) in [("250ms", 250), ("1s", 1000), ("10ms", 10), ("1h", 3_600_000)] {
+            assert_eq!(parse_interval(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in ["", "0", "9ms", "ms", "-1s", "2h", "x"] {
+            assert!(parse_interval(text).is_err(), "{text}");
+        }
+    }
+}

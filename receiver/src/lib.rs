@@ -1,0 +1,50 @@
+//! Receives a cluster's WAL over the replication protocol and puts it into the repository, for months.
+//!
+//! What is durable is what the server is told (R17): pieces of the unfinished segment every second or so, segments whole as they come.
+//! It holds no state of its own: killed at any moment, it goes on where the repository ends (R18). Its memory is bounded by two
+//! segments and what they are compressed to, whatever the store does: when that does not take more, nothing more is read.
+//!
+//! It never removes anything but pieces of segments that are there whole (R2), and never holds up a server that shuts down longer
+//! than a repository that answers needs for the last piece.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `receiver` | the service: session after session → [`Receiver`] |
+//! | `preparation` | which server this is, whether it may be received, where to begin |
+//! | `session` | one connection to the server |
+//! | `origin` | where the repository ends |
+//! | `progress` | what has come, what is durable, what is put next: no I/O, no clock |
+//! | `engine`, `buffer` | bytes in, puts out |
+//! | `target` | where it goes: all repositories |
+//! | `state`, `notify` | what it says of itself: `receive.json`, systemd |
+//!
+//! ```no_run
+//! use highwater_receiver::{Notifier, Policy, Receiver, Settings, Stop};
+//!
+//! # async fn example(settings: Settings) -> Result<(), highwater_receiver::Error> {
+//! let (stop, told) = Stop::new();
+//! let receiver = Receiver::new(settings, Notifier::of_environment(), |line| eprintln!("{line}"));
+//! // stop.send(true) ends it in order.
+//! receiver.run(told).await
+//! # }
+//! ```
+
+mod buffer;
+mod engine;
+mod error;
+mod notify;
+mod origin;
+mod preparation;
+mod progress;
+mod receiver;
+mod session;
+#[cfg(test)]
+mod simulation;
+mod state;
+mod target;
+
+pub use error::{Error, Result};
+pub use notify::Notifier;
+pub use progress::Policy;
+pub use receiver::{Receiver, Settings, Stop};
+pub use state::{Phase, State};
