@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use highwater_tests::postgres::Builder;
-use highwater_tests::{Clock, PATIENCE, Postgres, Running, Session, Site, wait_until};
+use highwater_tests::{Clock, PATIENCE, Postgres, Program, Running, Session, Site, wait_until};
 
 use super::history::Life;
 use super::random::Random;
@@ -112,11 +112,20 @@ impl<'a> Branch<'a> {
 
     /// A backup that has begun.
     pub fn back_up(&self, label: &str) -> Running {
+        self.highwater(["backup", "--quiet", "--label", label]).start()
+    }
+
+    /// `highwater` with this server's place instead of the configuration's.
+    fn highwater<const N: usize>(&self, arguments: [&str; N]) -> Program {
         self.site
-            .highwater(["backup", "--quiet", "--label", label])
+            .highwater(arguments)
             .env("HIGHWATER_CLUSTER_MAIN_CONNECTION", self.server.connection_string())
             .env("HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY", self.server.data_dir())
-            .start()
+    }
+
+    /// What a table that was truncated is called now: its file is a new one, and not always does the WAL alone tell whose.
+    fn take_names(&self) {
+        self.highwater(["names", "--quiet"]).run().succeeds();
     }
 
     /// Where the next record is to lie. What goes on in open transactions is not in the archive's future from here.
@@ -391,6 +400,7 @@ impl<'a> Branch<'a> {
                 self.known.tables.retain(|known| *known != table);
             } else {
                 self.run(&format!("insert into {table} values (2)"));
+                self.take_names();
             }
         }
     }
