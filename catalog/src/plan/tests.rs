@@ -35,14 +35,14 @@ pub(crate) struct Rec {
 pub(crate) struct World {
     /// The records of each timeline along its own path, from the beginning.
     pub(crate) records: Vec<(TimelineId, Vec<Rec>)>,
-    fork: Option<Lsn>,
+    pub(crate) fork: Option<Lsn>,
     pub(crate) backups: Vec<Backup>,
-    missing: Vec<SegmentName>,
+    pub(crate) missing: Vec<SegmentName>,
     /// The clock only ever went forward.
     pub(crate) monotone: bool,
 }
 
-const FIRST_LSN: u64 = 1 << 30;
+pub(crate) const FIRST_LSN: u64 = 1 << 30;
 
 fn lay_out(kinds: &[(Kind, u64)], from: u64) -> Vec<Rec> {
     let mut at = from;

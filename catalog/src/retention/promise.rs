@@ -63,24 +63,21 @@ fn on_path(
     };
     let mut bases: Vec<&Backup> = Vec::new();
     for run in backups.chunk_by(|(_, one), (_, other)| one == other) {
-        let Some(&(first, end)) = run.first() else { continue };
-        if run.iter().all(|(backup, _)| backup.stop_time < from)
-            && !run_reaches(inventory, &path, first, end, from, known)?
-        {
-            continue;
-        }
-        let mut base = first;
-        for (backup, _) in run.iter().rev() {
+        let mut begin = 0;
+        for (n, (backup, _)) in run.iter().enumerate().rev() {
             if serves(backup)? {
-                base = backup;
+                begin = n;
                 break;
             }
         }
         // Where a clock went back, backups of the promised time lie in front of it.
-        if let Some((early, _)) = run.iter().find(|(backup, _)| backup.stop_time >= from)
-            && early.stop < base.stop
-        {
-            base = early;
+        let early = run.iter().position(|(backup, _)| backup.stop_time >= from);
+        let staying = run.get(early.map_or(begin, |early| early.min(begin))..).unwrap_or_default();
+        let Some(&(base, end)) = staying.first() else { continue };
+        // Only WAL that stays tells how far the run reaches: in front of it may lie later moments, and they go.
+        let earliest = staying.iter().map(|(backup, _)| *backup).min_by_key(|backup| backup.start);
+        if early.is_none() && !run_reaches(inventory, &path, earliest.unwrap_or(base), end, from, known)? {
+            continue;
         }
         bases.push(base);
     }

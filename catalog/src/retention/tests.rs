@@ -12,6 +12,8 @@ use crate::plan::tests::{World, size, tli, world};
 use crate::plan::{Unsettled, plan};
 use crate::{Backup, Inventory, Plan, Request, Target};
 
+mod found;
+
 /// Answers everything that is asked until there is an answer.
 fn settle<T>(
     world: &World,
@@ -117,6 +119,17 @@ impl Case {
         decision.wal.not_needed(inventory).filter(is_old).collect()
     }
 
+    /// Whether the backup can be made consistent along any path, and nothing is known against it.
+    fn can_be_restored(&self, complete: &Complete, inventory: &Inventory) -> bool {
+        let of = |timeline| Request {
+            timeline: Some(timeline),
+            backup: Some(complete.backup.label.clone()),
+            ..Request::new(Target::Immediate)
+        };
+        let mut timelines = self.world.records.iter().map(|(timeline, _)| *timeline);
+        is_sound(complete) && timelines.any(|timeline| self.plan(inventory, &of(timeline)).is_some())
+    }
+
     fn plan(&self, inventory: &Inventory, request: &Request) -> Option<Plan> {
         settle(&self.world, inventory, |known| plan(inventory, request, known)).ok()
     }
@@ -193,30 +206,9 @@ proptest! {
         }
     }
 
-    /// Whatever the rules were before: as long as a backup is marked and there, what lies behind it can be reached.
     #[test]
     fn r20_a_mark_that_is_taken_back_brings_its_moments_back(case in case(), ages in prop::collection::vec(0_i64..70, 6)) {
-        let holdings = case.holdings();
-        let decision = case.decide(&case.world.inventory(), &holdings, case.now);
-        let there = |backup: &Backup| {
-            let sound = holdings.complete.iter().any(|c| c.backup == *backup && is_sound(c));
-            sound && *fate(&decision, &backup.label) != Fate::Remove
-        };
-        let before = case.with_backups(there);
-        let after = case.without_wal(before.clone(), &decision);
-        let is_marked = |backup: &&Backup| matches!(fate(&decision, &backup.label), Fate::Mark | Fate::Wait { .. });
-        for marked in before.backups.iter().filter(is_marked) {
-            for (timeline, _) in &case.world.records {
-                for age in &ages {
-                    let target = Target::Time(Timestamp(marked.stop_time.0 + age));
-                    let request = Request { timeline: Some(*timeline), ..Request::new(target) };
-                    if let Some(then) = case.plan(&before, &request) {
-                        let now = case.plan(&after, &request);
-                        prop_assert_eq!(now.as_ref().map(answer), Some(answer(&then)), "{:?}", &request);
-                    }
-                }
-            }
-        }
+        marks_bring_their_moments_back(&case, &ages)?;
     }
 
     /// As long as a backup is there, marked or not, so is the WAL that makes it consistent.
@@ -246,14 +238,8 @@ proptest! {
         let holdings = case.holdings();
         let inventory = case.world.inventory();
         let decision = case.decide(&inventory, &holdings, case.now);
-        let good = |complete: &&Complete| {
-            let of = |timeline| Request {
-                timeline: Some(timeline), backup: Some(complete.backup.label.clone()), ..Request::new(Target::Immediate)
-            };
-            is_sound(complete)
-                && case.world.records.iter().any(|(timeline, _)| case.plan(&inventory, &of(*timeline)).is_some())
-        };
-        let mut good: Vec<&Complete> = holdings.complete.iter().filter(good).collect();
+        let mut good: Vec<&Complete> =
+            holdings.complete.iter().filter(|complete| case.can_be_restored(complete, &inventory)).collect();
         good.sort_by_key(|complete| (complete.backup.stop_time, complete.backup.stop, &complete.backup.label));
         for newest in good.iter().rev().take(case.rules.backups.max(1) as usize) {
             prop_assert!(stays(&decision, &newest.backup.label), "{}", newest.backup.label);
@@ -279,72 +265,117 @@ proptest! {
         prop_assert_eq!(decision.unnamed_packs_kept_for.is_some(), case.running.is_some());
     }
 
-    /// What a verification has found takes nothing away: no backup and no WAL goes that would have stayed without it.
     #[test]
     fn r19_knowing_of_damage_removes_nothing(case in case()) {
-        let inventory = case.world.inventory();
-        let holdings = case.holdings();
-        let decision = case.decide(&inventory, &holdings, case.now);
-        let mut unknowing = holdings.clone();
-        unknowing.complete.iter_mut().for_each(|complete| complete.found_damaged = None);
-        let unknowing = case.decide(&inventory, &unknowing, case.now);
-        for complete in &holdings.complete {
-            let label = &complete.backup.label;
-            prop_assert!(stays(&decision, label) || !stays(&unknowing, label), "{label} goes");
-            if complete.found_damaged.is_some() {
-                let verdict = decision.verdicts.iter().find(|verdict| verdict.label == *label).unwrap();
-                prop_assert!(verdict.reasons().starts_with("DAMAGED"), "{verdict:?}");
-            }
-        }
-        // What is marked keeps the WAL behind it as long as it is there; what stays for good keeps what makes it consistent.
-        let is_going = |verdict: &Verdict| matches!(verdict.fate, Fate::Mark | Fate::Wait { .. });
-        if !unknowing.verdicts.iter().any(is_going) {
-            let (gone, then) = (case.going(&inventory, &decision), case.going(&inventory, &unknowing));
-            prop_assert!(gone.iter().all(|segment| then.contains(segment)), "{gone:?} {then:?}");
-        }
+        knowing_of_damage_removes_nothing(&case)?;
     }
 
-    /// What was carried out once is not carried out again; and what goes later has not come back. Where a clock went back, what is left
-    /// of the WAL may seem to reach further than it did: then something stays that need not.
     #[test]
     fn a_second_run_finds_nothing_to_do_and_time_only_takes_away(case in case(), later in 0_i64..40) {
-        let holdings = case.holdings();
-        let inventory = case.world.inventory();
-        let decision = case.decide(&inventory, &holdings, case.now);
-        let then = case.decide(&inventory, &holdings, Timestamp(case.now.0 + later));
-        for complete in &holdings.complete {
-            let label = &complete.backup.label;
-            prop_assert!(!stays(&then, label) || stays(&decision, label), "{label} comes back");
-        }
-        let mut carried_out = holdings.clone();
-        carried_out.complete.retain(|c| *fate(&decision, &c.backup.label) != Fate::Remove);
-        for complete in &mut carried_out.complete {
-            match fate(&decision, &complete.backup.label) {
-                Fate::Mark => complete.marked_at = Some(Timestamp(case.now.0 + 1_000)),
-                Fate::KeepAgain => complete.marked_at = None,
-                _ => {}
-            }
-        }
-        carried_out.incomplete.retain(|i| *fate(&decision, &i.label) != Fate::Remove);
-        for incomplete in &mut carried_out.incomplete {
-            if *fate(&decision, &incomplete.label) == Fate::Mark {
-                incomplete.marked_at = Some(Timestamp(case.now.0 + 1_000));
-            }
-        }
-        let left = case.without_wal(inventory, &decision);
-        let again = case.decide(&left, &carried_out, case.now);
-        for verdict in &again.verdicts {
-            let was = fate(&decision, &verdict.label);
-            prop_assert!(!stays(&decision, &verdict.label) || verdict.fate == Fate::Keep, "{verdict:?} after {was:?}");
-            let is_same = matches!(verdict.fate, Fate::Keep | Fate::Wait { .. })
-                && (verdict.fate == Fate::Keep) == stays(&decision, &verdict.label);
-            prop_assert!(is_same || !case.world.monotone, "{verdict:?} after {was:?}");
-        }
-        // The promise of a grace ago may have begun with a backup that has gone since.
-        let left = case.without_wal(left, &again);
-        let once_more = case.decide(&left, &carried_out, case.now);
-        prop_assert!(!case.world.monotone || case.going(&left, &once_more).is_empty());
+        a_second_run_finds_nothing_to_do(&case, later)?;
     }
+}
+
+/// What a verification has found takes nothing away: no backup and no WAL goes that would have stayed without it.
+fn knowing_of_damage_removes_nothing(case: &Case) -> Result<(), TestCaseError> {
+    let inventory = case.world.inventory();
+    let holdings = case.holdings();
+    let decision = case.decide(&inventory, &holdings, case.now);
+    let mut unknowing = holdings.clone();
+    unknowing.complete.iter_mut().for_each(|complete| complete.found_damaged = None);
+    let unknowing = case.decide(&inventory, &unknowing, case.now);
+    for complete in &holdings.complete {
+        let label = &complete.backup.label;
+        prop_assert!(stays(&decision, label) || !stays(&unknowing, label), "{label} goes");
+        if complete.found_damaged.is_some() {
+            let verdict = decision.verdicts.iter().find(|verdict| verdict.label == *label).unwrap();
+            prop_assert!(verdict.reasons().starts_with("DAMAGED"), "{verdict:?}");
+        }
+    }
+    // What is marked keeps the WAL behind it as long as it is there; what stays for good keeps what makes it consistent. And from a
+    // backup that stays for the knowledge alone moments are reached for which older ones had needed more WAL.
+    let is_going = |verdict: &Verdict| matches!(verdict.fate, Fate::Mark | Fate::Wait { .. });
+    let is_spared =
+        |verdict: &Verdict| verdict.fate == Fate::Remove && *fate(&decision, &verdict.label) != Fate::Remove;
+    if !unknowing.verdicts.iter().any(|verdict| is_going(verdict) || is_spared(verdict)) {
+        let (gone, then) = (case.going(&inventory, &decision), case.going(&inventory, &unknowing));
+        prop_assert!(gone.iter().all(|segment| then.contains(segment)), "{gone:?} {then:?}");
+    }
+    Ok(())
+}
+
+/// Whatever the rules were before: as long as a backup is marked and there, what lies behind it can be reached. Behind one whose own
+/// WAL is missing nothing lies that its mark could bring back.
+fn marks_bring_their_moments_back(case: &Case, ages: &[i64]) -> Result<(), TestCaseError> {
+    let holdings = case.holdings();
+    let inventory = case.world.inventory();
+    let decision = case.decide(&inventory, &holdings, case.now);
+    let there = |backup: &Backup| {
+        let sound = holdings.complete.iter().any(|c| c.backup == *backup && is_sound(c));
+        sound && *fate(&decision, &backup.label) != Fate::Remove
+    };
+    let before = case.with_backups(there);
+    let after = case.without_wal(before.clone(), &decision);
+    let is_marked = |label: &str| matches!(fate(&decision, label), Fate::Mark | Fate::Wait { .. });
+    let marked = holdings.complete.iter().filter(|complete| is_marked(&complete.backup.label));
+    for marked in marked.filter(|complete| case.can_be_restored(complete, &inventory)) {
+        for (timeline, _) in &case.world.records {
+            for age in ages {
+                let target = Target::Time(Timestamp(marked.backup.stop_time.0 + age));
+                let request = Request { timeline: Some(*timeline), ..Request::new(target) };
+                if let Some(then) = case.plan(&before, &request) {
+                    let now = case.plan(&after, &request);
+                    prop_assert_eq!(now.as_ref().map(answer), Some(answer(&then)), "{:?}", &request);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was carried out once is not carried out again; and what goes later has not come back. Where a clock went back, what is left
+/// of the WAL may seem to reach further than it did: then something stays that need not.
+fn a_second_run_finds_nothing_to_do(case: &Case, later: i64) -> Result<(), TestCaseError> {
+    let holdings = case.holdings();
+    let inventory = case.world.inventory();
+    let decision = case.decide(&inventory, &holdings, case.now);
+    let then = case.decide(&inventory, &holdings, Timestamp(case.now.0 + later));
+    for complete in &holdings.complete {
+        let label = &complete.backup.label;
+        prop_assert!(!stays(&then, label) || stays(&decision, label), "{label} comes back");
+    }
+    let mut carried_out = holdings.clone();
+    carried_out.complete.retain(|c| *fate(&decision, &c.backup.label) != Fate::Remove);
+    for complete in &mut carried_out.complete {
+        match fate(&decision, &complete.backup.label) {
+            Fate::Mark => complete.marked_at = Some(Timestamp(case.now.0 + 1_000)),
+            Fate::KeepAgain => complete.marked_at = None,
+            _ => {}
+        }
+    }
+    carried_out.incomplete.retain(|i| *fate(&decision, &i.label) != Fate::Remove);
+    for incomplete in &mut carried_out.incomplete {
+        if *fate(&decision, &incomplete.label) == Fate::Mark {
+            incomplete.marked_at = Some(Timestamp(case.now.0 + 1_000));
+        }
+    }
+    let left = case.without_wal(inventory, &decision);
+    let again = case.decide(&left, &carried_out, case.now);
+    for verdict in &again.verdicts {
+        let was = fate(&decision, &verdict.label);
+        prop_assert!(
+            !stays(&decision, &verdict.label) || verdict.fate == Fate::Keep,
+            "{verdict:?} after {was:?}"
+        );
+        let is_same = matches!(verdict.fate, Fate::Keep | Fate::Wait { .. })
+            && (verdict.fate == Fate::Keep) == stays(&decision, &verdict.label);
+        prop_assert!(is_same || !case.world.monotone, "{verdict:?} after {was:?}");
+    }
+    // The promise of a grace ago may have begun with a backup that has gone since.
+    let left = case.without_wal(left, &again);
+    let once_more = case.decide(&left, &carried_out, case.now);
+    prop_assert!(!case.world.monotone || case.going(&left, &once_more).is_empty());
+    Ok(())
 }
 
 fn backup(label: &str, number: u64, stop_time: i64) -> Backup {
