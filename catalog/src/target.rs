@@ -3,6 +3,7 @@
 use highwater_wal::{Lsn, TimelineId, Timestamp};
 use serde::Serialize;
 
+use crate::Hole;
 use crate::log::TablePattern;
 
 /// A moment to come back to.
@@ -32,6 +33,9 @@ pub struct Before {
     pub what: BeforeWhat,
     /// Which one that was. The catalog looks for it before there can be a plan.
     pub found: Option<Loss>,
+    /// Segments that are missing behind that, the newest first: a later drop of the table may lie in them. Told in the plan's notes.
+    #[serde(skip)]
+    pub holes: Vec<Hole>,
 }
 
 impl std::fmt::Display for Before {

@@ -10,7 +10,7 @@ use super::{Catalog, PlanError};
 use crate::log::{Fate, LogFilter, LogLine, TableLine, TablePattern};
 use crate::plan::path_for;
 use crate::target::{Before, BeforeWhat, Loss};
-use crate::{Request, Target, Unreachable};
+use crate::{Hole, Request, Target, Unreachable};
 
 /// Transactions that dropped the same table that are looked at.
 const MAX_LOSSES: usize = 1000;
@@ -30,7 +30,7 @@ impl Catalog {
     /// [`PlanError::Unreachable`] where there is no such transaction in what can be reached, or several; those of the repository.
     pub(super) async fn settle_before(&mut self, request: &Request) -> Result<Request, PlanError> {
         let Target::Before(before) = &request.target else { return Ok(request.clone()) };
-        let Before { what, found: None } = before.as_ref() else { return Ok(request.clone()) };
+        let Before { what, found: None, .. } = before.as_ref() else { return Ok(request.clone()) };
         let drops = match what {
             BeforeWhat::Drop { table, .. } => self.drops_of(table, request).await?,
             BeforeWhat::Transaction { xid } => {
@@ -53,7 +53,10 @@ impl Catalog {
                 return Err(Unreachable::SeveralDrops { table: table.to_string(), at: drops.losses }.into());
             }
         };
-        let target = Target::Before(Box::new(Before { what: what.clone(), found: Some(found) }));
+        let size = self.inventory().segment_size;
+        let mut holes = drops.holes;
+        holes.retain(|hole| hole.first.start(size) > found.lsn);
+        let target = Target::Before(Box::new(Before { what: what.clone(), found: Some(found), holes }));
         Ok(Request { target, exclusive: true, ..request.clone() })
     }
 
@@ -86,8 +89,8 @@ impl Catalog {
     /// The transactions that dropped or truncated a table, newest first.
     async fn drops_of(&mut self, table: &TablePattern, request: &Request) -> Result<Drops, PlanError> {
         let filter = LogFilter { drops: true, ..self.reachable(request) };
-        let lines = self.collect(filter, request, MAX_LOSSES).await?;
-        let mut drops = Drops::default();
+        let (lines, holes) = self.collect(filter, request, MAX_LOSSES).await?;
+        let mut drops = Drops { holes, ..Drops::default() };
         for line in lines {
             let mut all_lost = line.tables.iter().filter(|lost| is_lost(lost.fate));
             if let Some(lost) = all_lost.clone().find(|lost| table.matches(&lost.table)) {
@@ -108,7 +111,7 @@ impl Catalog {
     async fn ends_of(&mut self, xid: u32, request: &Request) -> Result<Vec<Loss>, PlanError> {
         let filter = LogFilter { xid: Some(xid), aborted: true, ..self.reachable(request) };
         let mut losses = Vec::new();
-        for line in self.collect(filter, request, 1).await? {
+        for line in self.collect(filter, request, 1).await?.0 {
             let stop = match line.databases_dropped.is_empty() {
                 true => line.lsn,
                 false => self.before_database_drop(&line, request).await?,
@@ -128,8 +131,8 @@ impl Catalog {
         filter: LogFilter,
         request: &Request,
         most: usize,
-    ) -> Result<Vec<LogLine>, PlanError> {
-        let mut found = Collected { lines: Vec::new(), most, damage: None };
+    ) -> Result<(Vec<LogLine>, Vec<Hole>), PlanError> {
+        let mut found = Collected { lines: Vec::new(), holes: Vec::new(), most, damage: None };
         let query = LogQuery { filter, timeline: request.timeline };
         self.what_happened(&query, &mut found).await?;
         match found.damage {
@@ -138,7 +141,7 @@ impl Catalog {
                 let key = self.cluster().section().wal(WalFile::Segment(segment));
                 Err(highwater_repository::Error::damaged(key, reason).into())
             }
-            None => Ok(found.lines),
+            None => Ok((found.lines, found.holes)),
         }
     }
 
@@ -208,6 +211,8 @@ struct Drops {
     databases: BTreeSet<u32>,
     /// Transactions that dropped something of which nobody can say whether it was the table, with the database.
     nameless: Vec<(u32, Loss)>,
+    /// Segments that are missing.
+    holes: Vec<Hole>,
 }
 
 impl Drops {
@@ -235,17 +240,35 @@ impl Drops {
     }
 }
 
+/// As many holes are listed.
+const MOST_HOLES_LISTED: usize = 5;
+
 /// What to know of a plan whose target lies just before a transaction.
-pub(super) fn note(target: &Target) -> Option<String> {
-    let Target::Before(before) = target else { return None };
-    let loss = before.found.as_ref()?;
-    loss.prepared.then(|| {
-        format!(
+pub(super) fn notes(target: &Target) -> Vec<String> {
+    let Target::Before(before) = target else { return Vec::new() };
+    let Some(loss) = &before.found else { return Vec::new() };
+    let mut notes = Vec::new();
+    if loss.prepared {
+        notes.push(format!(
             "transaction {} had been prepared before it was finished: the restored cluster holds it as prepared, with its locks, until \
              ROLLBACK PREPARED (its name is in pg_prepared_xacts)",
             loss.xid
-        )
-    })
+        ));
+    }
+    if let (BeforeWhat::Drop { table, .. }, [_, ..]) = (&before.what, before.holes.as_slice()) {
+        let listed: Vec<String> = before.holes.iter().take(MOST_HOLES_LISTED).map(Hole::to_string).collect();
+        let more = match before.holes.len() - listed.len() {
+            0 => String::new(),
+            more => format!("; and {more} more holes"),
+        };
+        notes.push(format!(
+            "behind transaction {} the archive has a hole: missing is {}{more}; whether {table} was dropped or truncated again in there is not \
+             known",
+            loss.xid,
+            listed.join("; ")
+        ));
+    }
+    notes
 }
 
 fn is_lost(fate: Option<Fate>) -> bool {
@@ -269,6 +292,7 @@ fn loss(line: &LogLine, stop: Lsn, what: String) -> Loss {
 /// Takes lines, the newest first.
 struct Collected {
     lines: Vec<LogLine>,
+    holes: Vec<Hole>,
     most: usize,
     damage: Option<(SegmentName, String)>,
 }
@@ -281,7 +305,8 @@ impl LogSink for Collected {
                 self.damage = Some((segment, reason));
                 return ControlFlow::Break(());
             }
-            LogItem::Hole(_) | LogItem::Written(..) => {}
+            LogItem::Hole(hole) => self.holes.push(hole),
+            LogItem::Written(..) => {}
         }
         if self.lines.len() >= self.most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

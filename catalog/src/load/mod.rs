@@ -89,7 +89,7 @@ impl Catalog {
                 // It ends: each log is listed once.
                 Ok(plan) if self.list_again(&plan, &mut inventory).await? => {}
                 Ok(mut plan) => {
-                    plan.notes.extend(before::note(&plan.request.target));
+                    plan.notes.extend(before::notes(&plan.request.target));
                     return self.without_damaged(plan, damage);
                 }
                 // It ends: each round takes a segment out.

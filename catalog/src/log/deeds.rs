@@ -70,6 +70,8 @@ pub struct ClassChange {
     pub oid: u32,
     /// Its file; `None` where it has none, or where the relation map tells it.
     pub file: Option<RelationFile>,
+    /// Of an update: the file that it had before, where that is known.
+    pub was: Option<RelationFile>,
     /// Its name.
     pub name: String,
     /// OID of its schema.
@@ -78,6 +80,16 @@ pub struct ClassChange {
     pub kind: char,
     /// OID of the table that this one is a copy of while that is being rewritten; 0 otherwise.
     pub rewrites: u32,
+}
+
+impl ClassChange {
+    /// Whether this is what took the file from its relation: the row is gone, or has another file since.
+    pub fn took(&self, file: RelationFile) -> bool {
+        match self.fate {
+            RowFate::Deleted => self.file == Some(file),
+            RowFate::Inserted | RowFate::Updated => self.was == Some(file) && self.file != self.was,
+        }
+    }
 }
 
 /// What a transaction did, or a subtransaction.

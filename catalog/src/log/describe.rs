@@ -381,7 +381,9 @@ impl<'a> Tables<'a> {
                 // Made and given away again in this transaction: the first file of what is told already.
                 None if self.own.contains_key(file) || self.copies.contains_key(file) => continue,
                 None => {
-                    let table = self.named_elsewhere(*file);
+                    let updated = self.classes().find(|class| class.rewrites == 0 && class.took(*file));
+                    let table =
+                        updated.map_or_else(|| self.named_elsewhere(*file), |class| self.of_class(class));
                     let fate = self.fate_of(&table, *file);
                     (self.latest(table), fate)
                 }

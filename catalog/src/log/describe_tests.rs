@@ -62,6 +62,7 @@ fn class(fate: RowFate, oid: u32, of_file: u32) -> ClassChange {
         database: DATABASE,
         oid,
         file: Some(file(of_file)),
+        was: None,
         name: format!("t{oid}"),
         namespace: 2200,
         kind: 'r',
@@ -141,6 +142,11 @@ fn what_became_of_tables() {
             &["public.t300 CreatedAndDropped"],
         ),
         ("truncated", end(vec![class(Updated, 100, 301)], &[100]), &["public.t100 Truncated"]),
+        (
+            "truncated, with a file that nobody knows but the row that was updated",
+            end(vec![ClassChange { was: Some(file(350)), ..class(Updated, 300, 351) }], &[350]),
+            &["public.t300 Truncated"],
+        ),
         (
             "truncated twice",
             end(vec![class(Updated, 100, 301), class(Updated, 100, 302)], &[100, 301]),

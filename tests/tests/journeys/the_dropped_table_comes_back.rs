@@ -248,3 +248,89 @@ fn a_newer_drop_without_a_name_is_not_passed_over() {
     let other = site.highwater(["plan", "--before-drop", "unheard_of"]).run().ends_with(3);
     other.says("no transaction is known to have dropped or truncated unheard_of").says("--before-xid");
 }
+
+/// The file that a truncated table had is told by the update of its row, also where that was seen by nobody before.
+#[test]
+fn r15_a_table_truncated_twice_is_found_by_its_last_truncate() {
+    for version in [18, 16] {
+        let site = Site::on_folder();
+        let server = archiving(&site, Postgres::builder().version(version).setting("autovacuum", "off"));
+        for table in ["items", "near", "far"] {
+            server.sql(&format!("create table {table} as select generate_series(1, 100) as n"));
+            server.sql(&format!("create index on {table} (n); alter table {table} add column v text"));
+        }
+        back_up(&site);
+        let twice = |table: &str, between: &dyn Fn()| {
+            for round in [1, 2] {
+                server.sql(&format!("insert into {table} values ({round})"));
+                server.sql(&format!("truncate {table}"));
+                between();
+            }
+            server.archive_now();
+        };
+        // The image of the page of pg_class lies in a segment in front.
+        server.sql("create table other (n int)");
+        server.archive_now();
+        twice("items", &|| {});
+        // The image goes with the first of the two.
+        server.sql("checkpoint");
+        twice("near", &|| {});
+        // Each in a segment of its own, each with an image.
+        twice("far", &|| {
+            server.archive_now();
+            server.sql("checkpoint");
+        });
+        server.sql("create table later (n int)");
+        let hidden = server.archive_now();
+        server.sql("insert into later values (1)");
+        server.archive_now();
+        server.stop(StopMode::Fast);
+
+        let drops = log(&site, &["--drops"]);
+        assert_eq!(nameless(&drops), [&serde_json::Value::Null; 0], "PostgreSQL {version}");
+        for table in ["items", "near", "far"] {
+            let of_table = log(&site, &["--drops", "--table", table]);
+            assert_eq!(of_table.len(), 2, "PostgreSQL {version}: {of_table:#?}");
+            let plan =
+                |more: &[&str]| site.highwater([&["plan", "--before-drop", table], more].concat()).run();
+            plan(&[]).ends_with(3).says("2 times");
+            let last = of_table[0]["xid"].to_string();
+            let planned = plan(&["--last", "--json"]).succeeds();
+            planned.says(&format!("\"xid\": {last}")).does_not_say("hole");
+        }
+        // A drop that lies where WAL is missing cannot be found.
+        let last = log(&site, &["--drops", "--table", "items"])[0]["xid"].to_string();
+        std::fs::remove_file(site.objects(&hidden).into_iter().next().unwrap()).unwrap();
+        site.highwater(["plan", "--before-drop", "items", "--last"])
+            .run()
+            .succeeds()
+            .says(&format!("behind transaction {last} the archive has a hole: missing is segment {hidden}"))
+            .says("whether items was dropped or truncated again in there is not known");
+    }
+}
+
+/// Without images of pages nobody can tell whose file the second truncate took.
+#[test]
+fn r15_a_newer_truncate_without_a_name_is_not_passed_over() {
+    let site = Site::on_folder();
+    let postgres = Postgres::builder().setting("autovacuum", "off").setting("full_page_writes", "off");
+    let server = archiving(&site, postgres);
+    server.sql("create table items as select generate_series(1, 100) as n");
+    back_up(&site);
+    server.sql("checkpoint");
+    server.archive_now();
+    for _ in 0..2 {
+        server.sql("insert into items values (1)");
+        server.sql("truncate items");
+    }
+    server.archive_now();
+    server.stop(StopMode::Fast);
+    let drops = log(&site, &["--drops"]);
+    assert_eq!(drops.len(), 2, "{drops:#?}");
+    let newest = drops[0]["xid"].to_string();
+    for more in [&[][..], &["--last"]] {
+        let plan = site.highwater([&["plan", "--before-drop", "items"], more].concat()).run().ends_with(3);
+        plan.says("names are not known").says(&format!("transaction {newest} ")).says("--before-xid");
+    }
+    site.highwater(["plan", "--before-xid", &newest]).run().succeeds();
+}

@@ -19,7 +19,7 @@ pub(super) fn class(
     origin: RowOrigin,
     home: RelationFile,
     row: &[u8],
-) -> Option<CatalogRow> {
+) -> Option<ClassRow> {
     let mut fields = Fields(row);
     let oid = fields.u32()?;
     let name = name(&mut fields)?;
@@ -45,17 +45,18 @@ pub(super) fn class(
         database: if is_shared == 0 { home.database } else { 0 },
         relation: number,
     };
-    Some(CatalogRow::Class(ClassRow {
+    Some(ClassRow {
         origin,
         oid,
         name,
         namespace,
         file: (number != 0).then_some(file),
+        was: None,
         kind: char::from(kind),
         persistence: char::from(persistence),
         toast,
         rewrites,
-    }))
+    })
 }
 
 /// A row of `pg_namespace`, from its columns.

@@ -122,6 +122,8 @@ pub struct ClassRow {
     pub namespace: u32,
     /// Its file. `None` where it has none (a view, a partitioned table), or where the relation map tells it.
     pub file: Option<RelationFile>,
+    /// Of an update: the file that it had before, where the row that was updated is known.
+    pub was: Option<RelationFile>,
     /// `relkind`: `r` table, `i` index, `S` sequence, `t` toast table, `v` view, `m` materialised view, `p` partitioned
     /// table, `I` partitioned index, `f` foreign table, `c` composite type.
     pub kind: char,

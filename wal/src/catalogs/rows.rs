@@ -81,6 +81,14 @@ impl KeptRows {
         true
     }
 
+    /// Forgets a row: another is in its place, and nobody knows what is in that.
+    pub(super) fn remove(&mut self, file: RelationFile, block: u32, number: u16) {
+        let page = self.pages.get_mut(&(file, block));
+        if let Some(old) = page.and_then(|page| page.rows.get_mut(usize::from(number))?.take()) {
+            self.kept -= old.len() + ROW_OVERHEAD;
+        }
+    }
+
     /// Forgets the half of the pages that wasn't used for longest.
     fn forget_half(&mut self) {
         let mut times: Vec<u64> = self.pages.values().map(|page| page.used).collect();

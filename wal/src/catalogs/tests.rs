@@ -98,7 +98,27 @@ fn a_row_is_told_and_completed() {
         assert_eq!(names(&rows), ["x-ray"]);
         let rows = feed.update(8, 9, 4, columns.len() as u16 - 5, b"y");
         assert_eq!(names(&rows), ["y-ray"], "of a row that was completed itself");
+        // The file's number stands behind the name and five others.
+        let rows = feed.update(9, 10, 88, columns.len() as u16 - 92, &17_000_u32.to_le_bytes());
+        let [CatalogRow::Class(row)] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(
+            [row.file, row.was],
+            [17_000, 16_384].map(|relation| Some(RelationFile { relation, ..CLASS }))
+        );
     }
+}
+
+#[test]
+fn a_row_in_whose_place_is_another_is_forgotten() {
+    let version = PgVersion::V16;
+    let mut feed = Feed::new(version);
+    let columns = class_row(version, 16_384, "plain", 16_384, 0);
+    feed.insert(CLASS, 3, 7, &columns);
+    // It was removed, and what comes into its place was never seen.
+    let rows = feed.update(20, 7, 4, 4, b"x");
+    assert!(matches!(rows[..], [CatalogRow::Untold(_)]), "{rows:?}");
+    let rows = feed.update(7, 8, 4, columns.len() as u16 - 9, b"x-ray");
+    assert!(matches!(rows[..], [CatalogRow::Untold(_)]), "{rows:?}");
 }
 
 #[test]

@@ -4,9 +4,10 @@ use super::act::{Act, Logged};
 use super::places::Places;
 use super::rows::KeptRows;
 use super::{
-    Catalog, CatalogPlace, CatalogRow, MappedFile, RowChange, RowOrigin, Untold, UntoldRow, layout, page,
+    Catalog, CatalogPlace, CatalogRow, ClassRow, MappedFile, RowChange, RowOrigin, Untold, UntoldRow, layout,
+    page,
 };
-use crate::body::{RecordBody, RelationFile, first_relation};
+use crate::body::{BlockRef, RecordBody, RelationFile, first_relation};
 use crate::change::HEAP_BLOCK;
 use crate::kind::xlog;
 use crate::record::rmgr;
@@ -127,10 +128,16 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    fn row(&mut self, change: RowChange, columns: &[u8]) {
+    /// `old` are the columns that an updated row had before, where they are known.
+    fn row(&mut self, change: RowChange, columns: &[u8], old: Option<&[u8]>) {
         let origin = RowOrigin { change, ..self.origin };
+        let class = |columns| layout::class(self.version, origin, self.file, columns);
         let row = match self.catalog {
-            Catalog::Class => layout::class(self.version, origin, self.file, columns),
+            Catalog::Class => class(columns).map(|row| {
+                // A row that is another relation's was not updated to this one.
+                let was = old.and_then(class).filter(|was| was.oid == row.oid).and_then(|was| was.file);
+                CatalogRow::Class(ClassRow { was, ..row })
+            }),
             Catalog::Namespace => layout::namespace(origin, columns),
         };
         match row {
@@ -142,7 +149,7 @@ impl Teller<'_> {
     /// A row that lies on a page that was seen.
     fn seen(&mut self, row: &page::PageRow<'_>) {
         let xid = std::mem::replace(&mut self.origin.xid, row.inserted_by);
-        self.row(RowChange::Seen, row.columns);
+        self.row(RowChange::Seen, row.columns, None);
         self.origin.xid = xid;
     }
 
@@ -166,9 +173,12 @@ impl Pages<'_> {
         };
         let mut damage = None;
         let mut is_told = false;
-        for block in parts.blocks().filter(|block| block.fork == 0) {
+        // The page with the old row comes first.
+        let is_heap = |block: &BlockRef<'_>| block.id == HEAP_BLOCK;
+        let others = parts.blocks().filter(|block| !is_heap(block));
+        for block in others.chain(parts.blocks().filter(is_heap)).filter(|block| block.fork == 0) {
             let Some(image) = block.image else { continue };
-            let is_first = block.id == HEAP_BLOCK;
+            let is_first = is_heap(&block);
             match image.unpack(self.page) {
                 Ok(()) => {
                     self.take_page(block.block, is_first.then_some(&act), tell);
@@ -186,14 +196,25 @@ impl Pages<'_> {
 
     /// Takes over a page: `act` is what the record does to it.
     fn take_page(&mut self, block: u32, act: Option<&Act<'_>>, tell: &mut Teller<'_>) {
+        let old = match act {
+            Some(Act::Update { old, .. }) => self.old(tell.file, *old, block),
+            _ => None,
+        };
         for (number, row) in page::rows(self.page) {
             let is_news = self.rows.put(tell.file, block, number, row.columns);
             match act.and_then(|act| act.change_of(number)) {
-                Some(change) => tell.row(change, row.columns),
+                Some(change) => tell.row(change, row.columns, old.as_deref()),
                 None if is_news && row.is_live => tell.seen(&row),
                 None => {}
             }
         }
+    }
+
+    /// The columns of a row that is updated on to a page, which is unpacked: that has the old row, too, or it is known from before.
+    fn old(&mut self, file: RelationFile, (block, number): (u32, u16), updated: u32) -> Option<Vec<u8>> {
+        let mut here = page::rows(self.page).filter(|_| block == updated);
+        let here = here.find(|(other, _)| *other == number).map(|(_, row)| row.columns);
+        here.or_else(|| self.rows.get(file, block, number)).map(<[u8]>::to_vec)
     }
 
     /// Does what a record says that has no image; `damage` is why the image that it has is of no use.
@@ -207,23 +228,30 @@ impl Pages<'_> {
                     match columns {
                         Some(columns) => {
                             self.rows.put(tell.file, *block, *number, columns);
-                            tell.row(RowChange::Inserted, columns);
+                            tell.row(RowChange::Inserted, columns, None);
                         }
-                        None => tell.untold(RowChange::Inserted, damage.unwrap_or(Untold::Layout)),
+                        None => {
+                            self.rows.remove(tell.file, *block, *number);
+                            tell.untold(RowChange::Inserted, damage.unwrap_or(Untold::Layout));
+                        }
                     }
                 }
             }
             Act::Update { old, new: (block, number), logged } => {
-                match logged.as_ref().and_then(|logged| self.complete(tell.file, *old, logged)) {
+                let old = self.rows.get(tell.file, old.0, old.1).map(<[u8]>::to_vec);
+                match logged.as_ref().and_then(|logged| complete(old.as_deref(), logged)) {
                     Some(columns) => {
                         self.rows.put(tell.file, *block, *number, &columns);
-                        tell.row(RowChange::Updated, &columns);
+                        tell.row(RowChange::Updated, &columns, old.as_deref());
                     }
-                    None => tell.untold(RowChange::Updated, unseen),
+                    None => {
+                        self.rows.remove(tell.file, *block, *number);
+                        tell.untold(RowChange::Updated, unseen);
+                    }
                 }
             }
             Act::Delete { block, number } => match self.rows.get(tell.file, *block, *number) {
-                Some(columns) => tell.row(RowChange::Deleted, columns),
+                Some(columns) => tell.row(RowChange::Deleted, columns, None),
                 None => tell.untold(RowChange::Deleted, unseen),
             },
             Act::InPlace { block, number, columns } => {
@@ -231,20 +259,15 @@ impl Pages<'_> {
             }
         }
     }
+}
 
-    /// The columns of an updated row, with what it shares with the row `old`.
-    fn complete(
-        &mut self,
-        file: RelationFile,
-        (block, number): (u32, u16),
-        logged: &Logged<'_>,
-    ) -> Option<Vec<u8>> {
-        if logged.prefix == 0 && logged.suffix == 0 {
-            return Some(logged.columns.to_vec());
-        }
-        let old = self.rows.get(file, block, number)?;
-        let prefix = old.get(..logged.prefix)?;
-        let suffix = old.get(old.len().checked_sub(logged.suffix)?..)?;
-        Some([prefix, logged.columns, suffix].concat())
+/// The columns of an updated row, with what it shares with the old one.
+fn complete(old: Option<&[u8]>, logged: &Logged<'_>) -> Option<Vec<u8>> {
+    if logged.prefix == 0 && logged.suffix == 0 {
+        return Some(logged.columns.to_vec());
     }
+    let old = old?;
+    let prefix = old.get(..logged.prefix)?;
+    let suffix = old.get(old.len().checked_sub(logged.suffix)?..)?;
+    Some([prefix, logged.columns, suffix].concat())
 }

@@ -12,7 +12,7 @@ use highwater_wal::Lsn;
 use super::Search;
 use super::feed::Feed;
 use super::read::Reader;
-use crate::log::{ClassChange, End, Named, Namer, RowFate};
+use crate::log::{ClassChange, End, Named, Namer};
 
 /// Bytes of WAL that are read for one explanation at most. Where checkpoints are further apart, names that were taken have to do.
 const MAX_BYTES_EACH: u64 = 4 << 30;
@@ -55,7 +55,8 @@ impl Search<'_> {
             .cloned()
             .collect();
         classes.sort_by_key(|class| class.lsn);
-        if classes.len() > end.deeds.classes.len() {
+        // As many may say more: which file a row had before.
+        if classes.len() >= end.deeds.classes.len() {
             end.deeds.classes = classes;
         }
         Ok(())
@@ -65,14 +66,13 @@ impl Search<'_> {
     fn is_unexplained(&self, end: &End) -> bool {
         let classes = &end.deeds.classes;
         end.dropped.iter().any(|file| {
-            let is_told = |class: &ClassChange| class.fate == RowFate::Deleted && class.file == Some(*file);
             let is_moved = || match self.names.file(*file, end.lsn) {
                 Named::Table(table) => classes
                     .iter()
                     .any(|class| Some(class.oid) == table.oid && class.database == table.database_oid),
                 Named::Unknown(_) => false,
             };
-            !classes.iter().any(is_told) && !is_moved()
+            !classes.iter().any(|class| class.took(*file)) && !is_moved()
         })
     }
 

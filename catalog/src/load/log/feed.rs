@@ -43,6 +43,7 @@ fn class_change(row: ClassRow, fate: RowFate) -> ClassChange {
         database: row.origin.database,
         oid: row.oid,
         file: row.file,
+        was: row.was,
         name: row.name,
         namespace: row.namespace,
         kind: row.kind,

@@ -133,7 +133,7 @@ fn target(way: &WayArgs) -> Result<(Target, bool), Error> {
 }
 
 fn just_before(what: BeforeWhat) -> Target {
-    Target::Before(Box::new(Before { what, found: None }))
+    Target::Before(Box::new(Before { what, found: None, holes: Vec::new() }))
 }
 
 /// The target as people read it: a time with the offset that it was understood with.
