@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the right answer, in its helpers too")]
 
 mod again;
+mod index;
 mod made;
 
 use std::collections::BTreeSet;
