@@ -107,6 +107,17 @@ pub enum Error {
         /// What it is now.
         found: SystemId,
     },
+    /// It was told to stop while the repository did not take what had come.
+    #[error(
+        "WAL had come up to {received}, and the repository has it up to {durable}; hint: mend the repository and start again: the server \
+         sends the rest once more, a replication slot keeps it that long"
+    )]
+    NotStored {
+        /// Behind the last byte that had come.
+        received: Lsn,
+        /// Behind the last byte that is in the repository.
+        durable: Lsn,
+    },
     /// The repository takes so long that the server would be held up.
     #[error(
         "the repository has not taken WAL for {} s, so the server is let go until it does; hint: see whether the store answers",

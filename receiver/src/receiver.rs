@@ -132,6 +132,11 @@ impl Receiver {
             match result {
                 Ok(Ended::Stopped) => {
                     self.notifier.stopping();
+                    // What a session had received that failed is not in memory any more.
+                    if let Some(error) = self.not_stored() {
+                        self.change(Phase::Stopped, Some(error.to_string()), &error.to_string());
+                        return Err(error);
+                    }
                     self.change(Phase::Stopped, None, "stopped");
                     return Ok(());
                 }
@@ -162,6 +167,12 @@ impl Receiver {
                 () = stop.wait() => {}
             }
         }
+    }
+
+    /// What has come and is not in the repository, as a failure.
+    fn not_stored(&self) -> Option<Error> {
+        let (received, durable) = (self.state.received?, self.state.durable?);
+        (received > durable).then_some(Error::NotStored { received, durable })
     }
 
     fn note_failure(&mut self, error: &Error) {
@@ -250,5 +261,38 @@ impl Receiver {
                 self.told = Some((line, Instant::now()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A receiver that was told to stop before it reached the server, after a session that got so far.
+    async fn stopped(received: Option<Lsn>, durable: Option<Lsn>) -> Result<()> {
+        let settings = Settings {
+            connection: highwater_replication::Config::parse("host=/nowhere user=nobody").unwrap(),
+            cluster: "main".parse().unwrap(),
+            repositories: Vec::new(),
+            check: Check::Full,
+            slot: None,
+            create_slot: false,
+            policy: Policy::default(),
+            data_directory: None,
+            state_file: None,
+        };
+        let mut receiver = Receiver::new(settings, Notifier::of_environment(), |_| {});
+        (receiver.state.received, receiver.state.durable) = (received, durable);
+        let (stop, told) = Stop::new();
+        stop.send(true).unwrap();
+        receiver.run(told).await
+    }
+
+    #[tokio::test]
+    async fn r18_a_stop_while_the_repository_takes_nothing_is_no_success() {
+        assert!(stopped(None, None).await.is_ok());
+        assert!(stopped(Some(Lsn(100)), Some(Lsn(100))).await.is_ok());
+        let error = stopped(Some(Lsn(100)), Some(Lsn(60))).await.unwrap_err();
+        assert!(matches!(error, Error::NotStored { received: Lsn(100), durable: Lsn(60) }), "{error}");
     }
 }

@@ -15,6 +15,10 @@ const LOGS_IN_STRETCH: u32 = 64;
 /// How many stretches are listed side by side.
 const LISTINGS_AT_ONCE: usize = 16;
 
+/// Logs that windows have listed, the newest ones: 2 TiB of WAL. Of a larger archive the rest is told by index objects alone, or the answer
+/// would take minutes from a store far away.
+const MAX_LISTED_FOR_WINDOWS: usize = 512;
+
 /// What became of the logs that had no index object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Made {
@@ -67,7 +71,15 @@ impl Catalog {
                 }
             }
         }
-        self.list_logs_again(logs, inventory).await
+        logs.retain(|name| self.heads.is_indexed(*name));
+        let (newest, left_out) = newest_logs(logs, MAX_LISTED_FOR_WINDOWS);
+        self.unlisted_logs = left_out;
+        self.list_logs_again(newest, inventory).await
+    }
+
+    /// How many logs [`Catalog::windows`] has taken index objects' word for, because there are too many to list.
+    pub fn unlisted_logs(&self) -> usize {
+        self.unlisted_logs
     }
 
     /// Lists logs that only index objects speak of so far. `true` where segments are missing.
@@ -156,6 +168,15 @@ impl Catalog {
     }
 }
 
+/// The logs with the highest numbers, at most `limit`, and how many there are beside them.
+fn newest_logs(logs: BTreeSet<LogName>, limit: usize) -> (BTreeSet<LogName>, usize) {
+    let mut logs: Vec<LogName> = logs.into_iter().collect();
+    logs.sort_unstable_by_key(|(timeline, log)| std::cmp::Reverse((*log, *timeline)));
+    let left_out = logs.len().saturating_sub(limit);
+    logs.truncate(limit);
+    (logs.into_iter().collect(), left_out)
+}
+
 /// Logs gathered into stretches of at most [`LOGS_IN_STRETCH`].
 fn stretches(logs: &BTreeSet<LogName>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
@@ -179,6 +200,16 @@ mod tests {
     use highwater_wal::TimelineId;
 
     use super::*;
+
+    #[test]
+    fn of_too_many_logs_the_newest_are_listed() {
+        let name = |(timeline, log): (u32, u32)| (TimelineId::new(timeline).unwrap(), log);
+        let logs = |of: &[(u32, u32)]| of.iter().copied().map(name).collect::<BTreeSet<LogName>>();
+        let all = logs(&[(1, 3), (1, 4), (1, 5), (2, 4), (2, 5)]);
+        assert_eq!(newest_logs(all.clone(), 9), (all.clone(), 0));
+        assert_eq!(newest_logs(all.clone(), 3), (logs(&[(1, 5), (2, 5), (2, 4)]), 2));
+        assert_eq!(newest_logs(all, 0), (logs(&[]), 5));
+    }
 
     #[test]
     fn logs_that_follow_one_another_are_listed_together_up_to_a_limit() {

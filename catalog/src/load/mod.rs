@@ -52,6 +52,8 @@ pub struct Catalog {
     heads: Heads,
     /// Logs whose segments were listed although an index object speaks for them.
     listed: BTreeSet<LogName>,
+    /// Logs that windows speak of and that are too many to list.
+    unlisted_logs: usize,
 }
 
 impl Catalog {
@@ -65,7 +67,8 @@ impl Catalog {
     pub async fn open(cluster: ClusterRepository) -> Result<Catalog, highwater_repository::Error> {
         let (inventory, indexed) = inventory::read(&cluster).await?;
         let heads = Heads::new(cluster.clone(), inventory.segment_size, indexed);
-        Ok(Catalog { cluster, inventory, known: Known::default(), heads, listed: BTreeSet::new() })
+        let listed = BTreeSet::new();
+        Ok(Catalog { cluster, inventory, known: Known::default(), heads, listed, unlisted_logs: 0 })
     }
 
     /// What is there.
@@ -110,7 +113,8 @@ impl Catalog {
     }
 
     /// Which moments can be reached, see [`windows`]. A segment that is found damaged counts as missing, and is among
-    /// [`Catalog::damaged_segments`] afterwards. Every segment of a window was seen in a listing of this catalog.
+    /// [`Catalog::damaged_segments`] afterwards. Every segment of a window was seen in a listing of this catalog, but for
+    /// those of [`Catalog::unlisted_logs`].
     pub async fn windows(&mut self) -> Result<Vec<Branch>, PlanError> {
         let mut inventory = self.inventory.clone();
         loop {

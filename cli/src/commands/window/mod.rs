@@ -37,6 +37,12 @@ fn notes(catalog: &Catalog) -> Vec<String> {
         damaged.map(|reason| format!("DAMAGED and counted as missing: {reason}")).collect();
     notes.extend(catalog.index_notes().iter().cloned());
     notes.extend(catalog.inventory().notes());
+    if let logs @ 1.. = catalog.unlisted_logs() {
+        notes.push(format!(
+            "the index alone speaks for the oldest {logs} logs of WAL (4 GiB each): the archive is too large to list in passing; \
+             highwater verify lists all of it, and so does highwater plan with what it needs"
+        ));
+    }
     notes
 }
 
