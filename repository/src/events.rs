@@ -1,5 +1,6 @@
 //! The audit trail: what was done, by whom, with what result. One object for each event.
 
+use futures_util::stream::{self, Stream, StreamExt};
 use highwater_storage::Key;
 use highwater_wal::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,11 @@ use serde_json::{Map, Value};
 use crate::facts::{PROGRAM, host_name, now};
 use crate::names::{ClusterName, EventId};
 use crate::{Repository, Result, keys};
+
+/// Pages of the listing of events at most.
+const MAX_PAGES: usize = 100_000;
+/// Events that are read side by side.
+const READS_AT_ONCE: usize = 16;
 
 /// Something that was done.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -88,6 +94,33 @@ impl Repository {
     pub async fn event_names(&self, after: Option<&str>) -> Result<(Vec<Key>, Option<String>)> {
         let page = self.store().list(keys::EVENTS, after, false).await?;
         Ok((page.entries.into_iter().map(|entry| entry.key).collect(), page.next))
+    }
+
+    /// The names of the newest events, at most `most` of those from `after` on, oldest first.
+    ///
+    /// # Errors
+    /// Those of the store, and a listing that does not end.
+    pub async fn newest_event_names(&self, after: Option<&str>, most: usize) -> Result<Vec<Key>> {
+        let (mut names, mut after) = (Vec::new(), after.map(str::to_owned));
+        for _ in 0..MAX_PAGES {
+            let (page, next) = self.event_names(after.as_deref()).await?;
+            names.extend(page);
+            names.drain(..names.len().saturating_sub(most));
+            after = next;
+            if after.is_none() {
+                return Ok(names);
+            }
+        }
+        Err(self.endless(keys::EVENTS))
+    }
+
+    /// Reads events, the newest of `names` first, several at once.
+    pub fn read_events<'a>(
+        &'a self,
+        names: impl DoubleEndedIterator<Item = &'a Key> + 'a,
+    ) -> impl Stream<Item = (&'a Key, Result<Event>)> + 'a {
+        let reads = stream::iter(names.rev()).map(move |name| async move { (name, self.event(name).await) });
+        reads.buffered(READS_AT_ONCE)
     }
 
     /// Reads an event.

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::StreamExt;
 use highwater_storage::Key;
 use highwater_wal::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::names::Label;
-use crate::{ClusterRepository, Event, Repository, Result, keys};
+use crate::{ClusterRepository, Event, Result};
 
 /// What events of verifications are called.
 pub const VERIFY: &str = "verify";
 /// As many events are read at most, from the newest on, to find the last verification.
 pub const MOST_EVENTS: usize = 20_000;
-/// Pages of the listing of events at most.
-const MAX_PAGES: usize = 100_000;
 
 /// What was found damaged of a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -132,17 +131,22 @@ impl ClusterRepository {
     /// Those of the repository; damaged events are passed over and named.
     pub async fn last_verification(&self) -> Result<LastVerification> {
         let repository = self.repository();
-        let names = all_event_names(repository).await?;
+        let names = repository.newest_event_names(None, MOST_EVENTS).await?;
         let system_id = self.system_id().to_string();
         let mut last = LastVerification::default();
-        for name in
-            names.iter().rev().filter(|name| name.as_str().starts_with(keys::EVENTS)).take(MOST_EVENTS)
-        {
-            match repository.event(name).await {
+        let events = repository.read_events(names.iter());
+        futures_util::pin_mut!(events);
+        while let Some((name, event)) = events.next().await {
+            match event {
                 Ok(event) if is_verification(&event, &system_id) => {
-                    last.at = Some(event.time);
-                    last.damage = serde_json::from_value(Value::Object(event.details)).unwrap_or_default();
-                    return Ok(last);
+                    // What it says of backups and nobody understands must not be taken for nothing.
+                    match serde_json::from_value(Value::Object(event.details)) {
+                        Ok(damage) => {
+                            (last.at, last.damage) = (Some(event.time), damage);
+                            return Ok(last);
+                        }
+                        Err(_) => last.unreadable.push(name.clone()),
+                    }
                 }
                 Ok(_) => {}
                 Err(error) if error.is_damaged() || error.is_not_found() => {
@@ -157,19 +161,6 @@ impl ClusterRepository {
 
 fn is_verification(event: &Event, system_id: &str) -> bool {
     event.action == VERIFY && event.details.get("system_id").and_then(Value::as_str) == Some(system_id)
-}
-
-async fn all_event_names(repository: &Repository) -> Result<Vec<Key>> {
-    let (mut names, mut after) = (Vec::new(), None::<String>);
-    for _ in 0..MAX_PAGES {
-        let (page, next) = repository.event_names(after.as_deref()).await?;
-        names.extend(page);
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

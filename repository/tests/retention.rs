@@ -5,7 +5,7 @@
 mod common;
 
 use common::{KINDS, Kind, Scratch, cluster};
-use highwater_repository::{Backups, Claim, Error, Label, ManifestHead, ManifestWriter};
+use highwater_repository::{Backups, Claim, Error, Event, Label, ManifestHead, ManifestWriter, Outcome};
 use highwater_wal::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -131,4 +131,27 @@ async fn r20_a_label_is_free_again_only_when_all_is_gone() {
     backups.remove_rest(&left).await.unwrap();
     assert_eq!(backups.list_one(&whole).await.unwrap(), None);
     backups.start(&whole).await.unwrap();
+}
+
+#[tokio::test]
+async fn r19_a_verification_that_nobody_understands_is_not_taken_for_one_that_found_nothing() {
+    let scratch = Scratch::new(Kind::Lz4);
+    let cluster = cluster(&scratch.repository);
+    let verification = |time: i64, backups: serde_json::Value| {
+        let mut event = Event::new("verify", None, Outcome::Done)
+            .with("system_id", cluster.system_id().to_string())
+            .with("damaged_backups", backups);
+        event.time = Timestamp(time);
+        event
+    };
+    let damage = serde_json::json!({ "found_at": NOW, "deep": true, "in_packs": true, "object": "packs/00/1", "what": "a bit" });
+    let understood = verification(1_000_000, serde_json::json!({ "a@1": damage }));
+    let strange = verification(2_000_000, serde_json::json!("in words that are yet to come"));
+    for event in [&understood, &strange] {
+        scratch.repository.note(event).await.unwrap();
+    }
+    let last = cluster.last_verification().await.unwrap();
+    assert_eq!(last.unreadable, [strange.name()]);
+    assert_eq!(last.at, Some(understood.time));
+    assert!(last.damage.backups.contains_key("a@1"), "{last:?}");
 }

@@ -1,6 +1,6 @@
 //! What earlier verifications have left behind.
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::StreamExt;
 use highwater_repository::{Event, Outcome, Repository, keys};
 use highwater_storage::Key;
 use highwater_wal::SystemId;
@@ -12,26 +12,13 @@ use crate::record::Record;
 const FEW_EVENTS: usize = 2000;
 /// What events of retention are called.
 const EXPIRE: &str = "expire";
-/// As many at once.
-const READS_AT_ONCE: usize = 16;
-/// Pages of the listing of events at most.
-const MAX_PAGES: usize = 100_000;
 
 /// The newest verification of a cluster that an event tells of, among the newest 2,000 events; a damaged event is passed over.
 ///
 /// # Errors
 /// Those of the repository.
 pub async fn last_record(repository: &Repository, system_id: SystemId) -> Result<Option<(Event, Record)>> {
-    let mut names = Vec::new();
-    let mut after: Option<String> = None;
-    for _ in 0..MAX_PAGES {
-        let (page, next) = repository.event_names(after.as_deref()).await?;
-        names.extend(page);
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let names = repository.newest_event_names(None, FEW_EVENTS).await?;
     Ok(Past::read(repository, system_id, &names, FEW_EVENTS).await?.last)
 }
 
@@ -54,12 +41,12 @@ impl Past {
         most: usize,
     ) -> Result<Past> {
         let system_id = system_id.to_string();
-        let newest = names.iter().rev().filter(|name| name.as_str().starts_with(keys::EVENTS)).take(most);
-        let mut events = stream::iter(newest)
-            .map(|name| async move { repository.event(name).await })
-            .buffered(READS_AT_ONCE);
+        let newest = names.iter().filter(|name| name.as_str().starts_with(keys::EVENTS));
+        let newest: Vec<&Key> = newest.rev().take(most).collect();
+        let events = repository.read_events(newest.into_iter().rev());
+        futures_util::pin_mut!(events);
         let mut past = Past { system_id: system_id.clone(), ..Past::default() };
-        while let Some(event) = events.next().await {
+        while let Some((_, event)) = events.next().await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) if error.is_damaged() || error.is_not_found() => continue,

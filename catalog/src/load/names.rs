@@ -172,7 +172,7 @@ fn relation_of(database: u32, found: RelationName) -> NamedRelation {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use highwater_repository::{DatabaseNames, NamesWriter, Repository, RepositoryConfig};
     use highwater_wal::{SystemId, TimelineId, Timestamp};
 
@@ -195,7 +195,13 @@ mod tests {
         }
     }
 
-    async fn put(cluster: &ClusterRepository, lsn: u64, until: u64, relations: &[(u32, &str)]) -> NamesId {
+    /// Puts names of relations, each by its file, of one database.
+    pub async fn put(
+        cluster: &ClusterRepository,
+        lsn: u64,
+        until: u64,
+        relations: &[(u32, &str)],
+    ) -> NamesId {
         let mut writer = NamesWriter::new().unwrap();
         let app = DatabaseNames { oid: 5, name: "app".to_owned(), tablespace: 1663, unreadable: None };
         writer.database(&app).unwrap();

@@ -1,6 +1,6 @@
 //! How fast restores were, as the audit trail tells.
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::StreamExt;
 use highwater_repository::{ClusterRepository, Error, Event, Outcome, host_name, keys};
 use highwater_wal::Timestamp;
 use serde::Serialize;
@@ -9,14 +9,10 @@ use serde::Serialize;
 const LOOK_BACK_DAYS: i64 = 400;
 /// Of those, so many of the latest.
 const LOOKED_AT: usize = 64;
-/// How many are read side by side.
-const READS_AT_ONCE: usize = 16;
 /// Of the restores among them, so many of the latest count.
 const COUNTED: usize = 5;
 /// What is shorter tells little: most of it is the asking.
 const SHORTEST_SECONDS: f64 = 0.05;
-/// Pages of the listing that are read at most; a page has 1,000 events.
-const MAX_PAGES: usize = 1_000;
 
 /// How fast restores of a cluster were.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,21 +31,10 @@ pub struct RestoreSpeed {
 pub(super) async fn read(cluster: &ClusterRepository) -> Result<Option<RestoreSpeed>, Error> {
     let repository = cluster.repository();
     let from = time::OffsetDateTime::now_utc() - time::Duration::days(LOOK_BACK_DAYS);
-    let mut after =
-        Some(format!("{}{:04}{:02}{:02}", keys::EVENTS, from.year(), u8::from(from.month()), from.day()));
-    let mut names = Vec::new();
-    for _ in 0..MAX_PAGES {
-        let (page, next) = repository.event_names(after.as_deref()).await?;
-        names.extend(page);
-        names.drain(..names.len().saturating_sub(LOOKED_AT));
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let after = format!("{}{:04}{:02}{:02}", keys::EVENTS, from.year(), u8::from(from.month()), from.day());
+    let names = repository.newest_event_names(Some(&after), LOOKED_AT).await?;
     // An event that cannot be read costs the estimate a number, and nothing else.
-    let reads = stream::iter(names.iter().rev()).map(|name| repository.event(name));
-    let events = reads.buffered(READS_AT_ONCE).filter_map(async |event| event.ok());
+    let events = repository.read_events(names.iter()).filter_map(async |(_, event)| event.ok());
     let events: Vec<Event> = events.collect().await;
     Ok(speed(&events, |event| event.cluster.as_ref() == Some(cluster.name()), &host_name()))
 }

@@ -23,8 +23,17 @@ pub trait Sink: Sync {
         scratch: &mut [u8],
         make: &mut dyn FnMut(&mut [u8]) -> bool,
     ) -> io::Result<()> {
-        if make(scratch) { self.write_at(offset, scratch) } else { Ok(()) }
+        make_and_write(self, offset, scratch, make)
     }
+}
+
+fn make_and_write(
+    sink: &(impl Sink + ?Sized),
+    offset: u64,
+    scratch: &mut [u8],
+    make: &mut dyn FnMut(&mut [u8]) -> bool,
+) -> io::Result<()> {
+    if make(scratch) { sink.write_at(offset, scratch) } else { Ok(()) }
 }
 
 impl Sink for File {
@@ -93,7 +102,7 @@ impl Sink for MemorySink<'_> {
             }
         }
         // It lies across blocks, or past the end.
-        if make(scratch) { self.write_at(offset, scratch) } else { Ok(()) }
+        make_and_write(self, offset, scratch, make)
     }
 }
 

@@ -10,8 +10,6 @@ use highwater_repository::Error;
 use highwater_wal::Lsn;
 
 use super::Search;
-use super::feed::Feed;
-use super::read::Reader;
 use crate::log::{ClassChange, End, Named, Namer};
 
 /// Bytes of WAL that are read for one explanation at most. Where checkpoints are further apart, names that were taken have to do.
@@ -98,26 +96,14 @@ impl Search<'_> {
         }
         let from = from.unwrap_or(first).0 / size;
         let from = from.max(*run.start()).max(lowest);
-        let feed = Feed { path: self.path, filter: self.filter };
-        let segment_size = self.catalog.inventory().segment_size;
-        let reader = Reader {
-            cluster: &self.cluster,
-            path: self.path,
-            size: segment_size,
-            feed,
-            buffers: &self.buffers,
-            places: &self.moved.known,
-        };
-        let read = reader.classes(from, last.0 / size, *run.end()).await?;
-        self.progress.bytes_read += read.bytes;
+        let read = self.reader().classes(from, last.0 / size, *run.end()).await?;
+        self.has_read(read.bytes, &read.places, &read.mapped);
         self.explained_bytes += read.bytes;
         let mut by_xid: HashMap<u32, Vec<ClassChange>> = HashMap::new();
         for (xid, class) in read.classes {
             by_xid.entry(xid).or_default().push(class);
         }
         self.names.learn(&[], read.seen);
-        self.moved.learn(read.places);
-        self.names.learn_mapped(&read.mapped);
         let to = Lsn((last.0 / size + 1).saturating_mul(size));
         Ok(Some(Explained { from: Lsn(from.saturating_mul(size)), to, by_xid }))
     }

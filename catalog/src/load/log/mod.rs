@@ -13,7 +13,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use highwater_repository::{ClusterRepository, Error, WalHead};
-use highwater_wal::{Lsn, SegmentName, TimelineId};
+use highwater_wal::{CatalogPlace, Lsn, MappedFile, SegmentName, TimelineId};
 
 use super::{Catalog, PlanError};
 use crate::log::{Backwards, LogFilter, LogLine, describe};
@@ -353,21 +353,10 @@ impl<'a> Search<'a> {
     ) -> Result<Option<ReadStretch>, Error> {
         let behind = self.behind.take();
         let size = self.catalog.inventory().segment_size;
-        let feed = Feed { path: self.path, filter: self.filter };
         self.names.turn_to(self.path.segment(last, size).end(size)).await?;
         self.ask_names_for_catalogs();
-        let reader = Reader {
-            cluster: &self.cluster,
-            path: self.path,
-            size,
-            feed,
-            buffers: &self.buffers,
-            places: &self.moved.known,
-        };
-        let read = reader.stretch(first, last, behind, *run.end()).await?;
-        self.progress.bytes_read += read.bytes;
-        self.moved.learn(read.places.iter().copied());
-        self.names.learn_mapped(&read.mapped);
+        let read = self.reader().stretch(first, last, behind, *run.end()).await?;
+        self.has_read(read.bytes, &read.places, &read.mapped);
         match &read.broken {
             // Newest first: what lies behind the damage comes before what lies in front of it.
             Some(broken) if broken.number < last => {
@@ -376,6 +365,25 @@ impl<'a> Search<'a> {
             }
             _ => Ok(Some(read)),
         }
+    }
+
+    /// Reads with what is known by now of where the catalogs lie.
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            cluster: &self.cluster,
+            path: self.path,
+            size: self.catalog.inventory().segment_size,
+            feed: Feed { path: self.path, filter: self.filter },
+            buffers: &self.buffers,
+            places: &self.moved.known,
+        }
+    }
+
+    /// Counts what was read, and takes what it tells of where the catalogs lie; whether that is news.
+    fn has_read(&mut self, bytes: u64, places: &[CatalogPlace], mapped: &[MappedFile]) -> bool {
+        self.progress.bytes_read += bytes;
+        self.names.learn_mapped(mapped);
+        self.moved.learn(places.iter().copied())
     }
 
     /// Takes what a block holds; one that is not inside the range was read for what ended in it only.

@@ -8,8 +8,6 @@ use std::collections::BTreeSet;
 use highwater_repository::Error;
 use highwater_wal::{CatalogPlace, Lsn, RelationFile, Summary};
 
-use super::feed::Feed;
-use super::read::Reader;
 use super::{HEADS_AT_ONCE, Search};
 use crate::NamesAt;
 use crate::log::End;
@@ -115,18 +113,8 @@ impl Search<'_> {
     /// Reads a segment in which a catalog may have moved. The relation map is written right before the commit, perhaps in the segment
     /// before.
     async fn read_moves(&mut self, number: u64, run_start: u64, run_end: u64) -> Result<bool, Error> {
-        let reader = Reader {
-            cluster: &self.cluster,
-            path: self.path,
-            size: self.catalog.inventory().segment_size,
-            feed: Feed { path: self.path, filter: self.filter },
-            buffers: &self.buffers,
-            places: &self.moved.known,
-        };
-        let read = reader.classes(number.saturating_sub(1).max(run_start), number, run_end).await?;
+        let read = self.reader().classes(number.saturating_sub(1).max(run_start), number, run_end).await?;
         self.moved.segments += 3;
-        self.progress.bytes_read += read.bytes;
-        self.names.learn_mapped(&read.mapped);
-        Ok(self.moved.learn(read.places))
+        Ok(self.has_read(read.bytes, &read.places, &read.mapped))
     }
 }

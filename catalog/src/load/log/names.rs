@@ -245,32 +245,12 @@ fn table_of(relation: &NamedRelation, database: Option<&str>, file: RelationFile
 
 #[cfg(test)]
 mod tests {
-    use highwater_repository::{DatabaseNames, NamesWriter, RelationName, Repository, RepositoryConfig};
+    use highwater_repository::{Repository, RepositoryConfig};
     use highwater_storage::memory::MemoryStore;
-    use highwater_wal::{SystemId, TimelineId, Timestamp};
+    use highwater_wal::{SystemId, TimelineId};
 
     use super::*;
-
-    async fn put(cluster: &ClusterRepository, lsn: u64, name: &str) {
-        let mut writer = NamesWriter::new().unwrap();
-        let database = DatabaseNames { oid: 5, name: "app".to_owned(), tablespace: 1663, unreadable: None };
-        writer.database(&database).unwrap();
-        let relation = RelationName {
-            oid: 16390,
-            file: 16390,
-            tablespace: 1663,
-            schema: "public".to_owned(),
-            name: name.to_owned(),
-            kind: 'r',
-            persistence: 'p',
-            table: None,
-            partition_of: None,
-        };
-        writer.relation(&relation).unwrap();
-        let names =
-            writer.finish(Timestamp(lsn as i64), TimelineId::FIRST, Lsn(lsn), Lsn(lsn), false).unwrap();
-        cluster.put_names(&names).await.unwrap();
-    }
+    use crate::load::names::tests::put;
 
     #[tokio::test]
     async fn behind_a_hole_a_table_may_be_called_otherwise() {
@@ -289,11 +269,11 @@ mod tests {
                 Named::Unknown(reason) => reason,
             }
         };
-        put(&cluster, 100, "t").await;
+        put(&cluster, 100, 100, &[(16390, "t")]).await;
         assert_eq!((named(50).await, named(150).await), ("public.t".to_owned(), "public.t".to_owned()));
         let behind = named(350).await;
         assert!(behind.contains("was called public.t") && behind.contains("hole at 0/C8"), "{behind}");
-        put(&cluster, 400, "renamed").await;
+        put(&cluster, 400, 400, &[(16390, "renamed")]).await;
         assert_eq!(
             (named(150).await, named(350).await),
             ("public.t".to_owned(), "public.renamed".to_owned())

@@ -7,8 +7,6 @@ use highwater_repository::Error;
 use highwater_wal::{Lsn, RelationFile};
 
 use super::Search;
-use super::feed::Feed;
-use super::read::Reader;
 use crate::log::{End, Named, Namer};
 
 /// Numbers below are those of relations that `initdb` made, whose names are taken with the first backup (`FirstNormalObjectId`, transam.h).
@@ -119,23 +117,11 @@ impl Search<'_> {
     }
 
     async fn read_origin(&mut self, number: u64, run_end: u64) -> Result<(), Error> {
-        let feed = Feed { path: self.path, filter: self.filter };
-        let size = self.catalog.inventory().segment_size;
-        let reader = Reader {
-            cluster: &self.cluster,
-            path: self.path,
-            size,
-            feed,
-            buffers: &self.buffers,
-            places: &self.moved.known,
-        };
         // The row in pg_class follows closely, and may lie in the next segment, which is read as well.
-        let read = reader.classes(number, number, run_end).await?;
+        let read = self.reader().classes(number, number, run_end).await?;
         self.origins.segments += 2;
-        self.progress.bytes_read += read.bytes;
+        self.has_read(read.bytes, &read.places, &read.mapped);
         self.names.learn(&[], read.seen);
-        self.moved.learn(read.places);
-        self.names.learn_mapped(&read.mapped);
         for (_, class) in read.classes {
             self.names.remember(class.lsn, class);
         }
