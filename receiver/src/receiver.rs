@@ -85,7 +85,7 @@ pub struct Receiver {
     pub(crate) settings: Settings,
     pub(crate) state: State,
     pub(crate) notifier: Arc<Notifier>,
-    tell: Box<dyn Fn(&str) + Send>,
+    tell: Box<dyn Fn(&str) + Send + Sync>,
     /// Where the server had no WAL any more.
     pub(crate) lost: BTreeSet<(TimelineId, Lsn)>,
     pub(crate) told_lost: Option<((TimelineId, Lsn), Lsn)>,
@@ -97,7 +97,11 @@ pub struct Receiver {
 
 impl Receiver {
     /// A receiver that tells each change of what it does by a line to `tell`.
-    pub fn new(settings: Settings, notifier: Notifier, tell: impl Fn(&str) + Send + 'static) -> Receiver {
+    pub fn new(
+        settings: Settings,
+        notifier: Notifier,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Receiver {
         let state = State::new(settings.cluster.as_str(), now());
         Receiver {
             settings,

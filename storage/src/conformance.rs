@@ -297,7 +297,17 @@ async fn what_is_deleted_is_gone(place: &Place<'_>) -> Check {
     same("folders after delete", place.list("", None, true).await?.0, Vec::new())?;
     done(place.store.delete(&key).await)?;
     same("put after delete", place.put("folder/object", b"2".to_vec()).await?, Put::Created)?;
-    same("get", done(place.store.get(&key).await)?, Bytes::from_static(b"2"))
+    same("get", done(place.store.get(&key).await)?, Bytes::from_static(b"2"))?;
+    // Several at once, one of them not there.
+    let names = ["folder/object", "folder/absent", "other/1", "other/2", "kept/1"];
+    let keys = names.iter().map(|name| place.key(name)).collect::<std::result::Result<Vec<_>, _>>()?;
+    for name in &names[2..] {
+        same("put", place.put(name, b"3".to_vec()).await?, Put::Created)?;
+    }
+    done(place.store.delete_all(&keys[..4]).await)?;
+    same("folders after deletes", place.list("", None, true).await?.0, vec!["kept/".to_owned()])?;
+    done(place.store.delete_all(&keys).await)?;
+    same("folders in the end", place.list("", None, true).await?.0, Vec::new())
 }
 
 async fn unusual_names_are_kept(place: &Place<'_>) -> Check {

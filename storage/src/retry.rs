@@ -28,6 +28,9 @@ const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 128 * 1024;
 /// What a whole object, whose size isn't known before, is allowed for.
 const UNKNOWN_SIZE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Objects that are removed within one time limit: a store may need a request for each.
+const DELETED_AT_ONCE: usize = 64;
+
 /// Repeats calls that failed with a passing error, each try inside a time limit, all inside a budget.
 ///
 /// The pauses grow twofold and are shortened at random, so that many clients do not come back at the same moment.
@@ -140,6 +143,13 @@ impl Store for Retry {
 
     async fn delete(&self, key: &Key) -> Result<()> {
         self.repeat("delete", key.as_str(), 0, || self.inner.delete(key)).await
+    }
+
+    async fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        for some in keys.chunks(DELETED_AT_ONCE) {
+            self.repeat("delete", some[0].as_str(), 0, || self.inner.delete_all(some)).await?;
+        }
+        Ok(())
     }
 
     fn url(&self) -> String {

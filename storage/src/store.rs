@@ -112,6 +112,15 @@ pub trait Store: Debug + Send + Sync {
     /// Removes the object. Removing what is not there is a success.
     async fn delete(&self, key: &Key) -> Result<()>;
 
+    /// Removes objects, in this order, and makes that durable at the end where it costs something. After a failure those at
+    /// the end may still be there.
+    async fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            self.delete(key).await?;
+        }
+        Ok(())
+    }
+
     /// Where the objects are, for messages: without secrets, without settings.
     fn url(&self) -> String;
 }

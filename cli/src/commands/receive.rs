@@ -82,15 +82,20 @@ pub async fn run(context: &Context, args: &ReceiveArgs) -> Result<(), Error> {
     };
     let (stop, told) = Stop::new();
     let receiver = Receiver::new(settings, Notifier::of_environment(), |line| eprintln!("highwater: {line}"));
-    let receiving = receiver.run(told);
-    tokio::pin!(receiving);
-    tokio::select! {
-        result = &mut receiving => Ok(result?),
+    // On a thread that waits for the network itself: what comes is not handed from thread to thread before it is put.
+    let mut receiving = tokio::spawn(receiver.run(told));
+    let ended = tokio::select! {
+        ended = &mut receiving => ended,
         _ = crate::signalled() => {
             // Nobody listens only when it has ended already.
             let _ = stop.send(true);
-            Ok(receiving.await?)
+            receiving.await
         }
+    };
+    match ended {
+        Ok(result) => Ok(result?),
+        // Nobody aborts it, so that it can only have panicked.
+        Err(lost) => std::panic::resume_unwind(lost.into_panic()),
     }
 }
 

@@ -230,9 +230,9 @@ impl ClusterRepository {
         if !self.has_wal(WalFile::Segment(segment)).await? {
             return Ok(false);
         }
-        for piece in self.tail_pieces(segment).await?.into_iter().rev() {
-            self.repository().store().delete(&self.section().tail_piece(piece)).await?;
-        }
+        let pieces = self.tail_pieces(segment).await?;
+        let keys: Vec<Key> = pieces.into_iter().rev().map(|piece| self.section().tail_piece(piece)).collect();
+        self.repository().store().delete_all(&keys).await?;
         Ok(true)
     }
 }

@@ -4,14 +4,9 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 /// Mode of every folder (R21).
 pub(super) const FOLDER_MODE: u32 = 0o750;
-
-/// A folder whose content has not changed for this long was made before that, and the kernel has written it since
-/// (it keeps nothing back for more than about 35 s).
-const SETTLED: Duration = Duration::from_secs(600);
 
 /// Makes `folder` and what is missing above it, each with [`FOLDER_MODE`]. Nothing is synced.
 pub(super) fn make(folder: &Path) -> io::Result<()> {
@@ -70,42 +65,9 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes the way from `root` to `folder`, both included, durable.
-///
-/// The folder itself is always synced. Those above hold entries that somebody, perhaps another process that was
-/// killed before it could sync, made some time ago: they are synced unless their last change is long past.
-pub(super) fn sync_up_to(root: &Path, folder: &Path) -> io::Result<()> {
-    sync(folder)?;
-    let now = SystemTime::now();
-    for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
-        if !is_settled(fs::metadata(above)?.modified()?, now) {
-            sync(above)?;
-        }
-    }
-    Ok(())
-}
-
-fn is_settled(modified: SystemTime, now: SystemTime) -> bool {
-    // A change in the future is a clock that was set back: nothing is known then.
-    now.duration_since(modified).is_ok_and(|age| age > SETTLED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_changes_long_past_are_settled() {
-        let now = SystemTime::now();
-        for (modified, settled) in [
-            (now, false),
-            (now - Duration::from_secs(600), false),
-            (now - Duration::from_secs(601), true),
-            (now + Duration::from_secs(3600), false),
-        ] {
-            assert_eq!(is_settled(modified, now), settled);
-        }
-    }
 
     #[test]
     fn an_inherited_group_stays_inherited() {

@@ -15,6 +15,7 @@ mod list;
 mod names;
 mod put;
 mod read;
+mod synced;
 
 pub use read::ObjectFile;
 
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::names::Remembered;
+use self::synced::Synced;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -52,12 +54,14 @@ struct Root {
     tidied: AtomicBool,
     /// The names of the large folder that was listed last.
     remembered: Remembered,
+    /// The folders that this process has made durable.
+    synced: Synced,
 }
 
 impl LocalStore {
     pub(crate) fn new(path: PathBuf) -> Self {
-        let (tidied, remembered) = (AtomicBool::new(false), Remembered::default());
-        Self { root: Arc::new(Root { path, tidied, remembered }) }
+        let (remembered, synced) = (Remembered::default(), Synced::default());
+        Self { root: Arc::new(Root { path, tidied: AtomicBool::new(false), remembered, synced }) }
     }
 
     /// Makes the repository's folder, and those above it, where they are missing.
@@ -165,8 +169,12 @@ impl Store for LocalStore {
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        let key = key.clone();
-        self.blocking(move |root| root.delete(&key)).await
+        self.delete_all(std::slice::from_ref(key)).await
+    }
+
+    async fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        let keys = keys.to_vec();
+        self.blocking(move |root| root.delete(&keys)).await
     }
 
     fn url(&self) -> String {

@@ -1,5 +1,6 @@
 //! Making and removing objects.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirEntry, File, OpenOptions, Permissions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -73,7 +74,7 @@ impl Root {
             match move_without_replacing(&aside.path, target) {
                 Ok(()) => {
                     aside.moved();
-                    return match folders::sync_up_to(&self.path, folder) {
+                    return match self.synced.sync_up_to(&self.path, folder) {
                         // Somebody has deleted the object since, and the folder with it.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Put::Created),
                         synced => synced.map(|()| Put::Created),
@@ -92,21 +93,32 @@ impl Root {
     /// Whoever made the object may have been killed before it was durable: it is made so before we rely on it (R1).
     /// Should it be deleted in this moment, that passes, and the next put makes it.
     fn exists(&self, key: &Key, target: &Path) -> Result<Put> {
-        let synced = folders::sync_up_to(&self.path, target.parent().unwrap_or(&self.path));
+        let synced = self.synced.sync_up_to(&self.path, target.parent().unwrap_or(&self.path));
         synced.map_err(|error| failure::from_io("put", key.as_str(), target, error))?;
         Ok(Put::Exists)
     }
 
-    pub(super) fn delete(&self, key: &Key) -> Result<()> {
-        let target = self.file(key);
-        match fs::remove_file(&target) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.confirm_missing("delete", key.as_str(), &target);
+    /// Removes objects, and then the folders that are empty; each folder is synced once.
+    pub(super) fn delete(&self, keys: &[Key]) -> Result<()> {
+        let mut changed: BTreeMap<PathBuf, &Key> = BTreeMap::new();
+        for key in keys {
+            let target = self.file(key);
+            match fs::remove_file(&target) {
+                Ok(()) => {
+                    changed.insert(target.parent().unwrap_or(&self.path).to_owned(), key);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.confirm_missing("delete", key.as_str(), &target)?;
+                }
+                Err(error) => return Err(failure::from_io("delete", key.as_str(), &target, error)),
             }
-            Err(error) => return Err(failure::from_io("delete", key.as_str(), &target, error)),
         }
-        for folder in target.ancestors().skip(1).take_while(|folder| *folder != self.path) {
+        changed.into_iter().try_for_each(|(folder, key)| self.settle(key, &folder))
+    }
+
+    /// Removes the folders on the way to `folder` that are empty, and makes what has changed durable.
+    fn settle(&self, key: &Key, folder: &Path) -> Result<()> {
+        for folder in folder.ancestors().take_while(|folder| *folder != self.path) {
             match fs::remove_dir(folder) {
                 Ok(()) => {}
                 // It isn't empty, or somebody else was quicker: what is left of the way is made durable.
