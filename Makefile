@@ -12,7 +12,7 @@ help:
 	@echo "make demo    build, lose a table, find the drop, and come back to just before it (seconds after the build)"
 	@echo "make test    install what the tests need, check format, lints and documentation, run every test"
 	@echo "make build   the three binaries, optimised, in target/release"
-	@echo "make bench   figures beside pgBackRest, pg_basebackup, lz4 and cp on this machine, and of a million segments"
+	@echo "make bench   figures beside pgBackRest, pg_basebackup, pg_receivewal, lz4 and cp on this machine, and of a million segments"
 	@echo "make fuzz    every fuzz target for a minute"
 
 build:
@@ -51,6 +51,7 @@ bench:
 	$(CARGO) build --locked --release --bins
 	$(CARGO) build --locked --release --workspace --example large_archive
 	bench/run
+	bench/receive
 	bench/archive
 
 fuzz:

@@ -31,14 +31,16 @@ class Site:
         self.bin = {name: pathlib.Path(shutil.copy(path, folder / name)) for name, path in binaries.items()}
         folder.chmod(0o755)
 
-    def fresh(self, name, cluster):
+    def fresh(self, name, cluster, repository=None):
         config = self.place / f"{name}.toml"
+        repository = repository or f'url = "file://{self.place}/{name}"\n'
         config.write_text(
-            f'[repository]\nurl = "file://{self.place}/{name}"\n\n'
+            f"[repository]\n{repository}\n"
             f'[cluster.main]\nconnection = "{cluster.connection}"\ndata-directory = "{cluster.data}"\n'
         )
         measure.own(config)
-        measure.run([self.bin["highwater"], "init"], env={"HIGHWATER_CONFIG": config})
+        arguments = ["--allow-unsafe-store"] if "allow-unsafe-store" in repository else []
+        measure.run([self.bin["highwater"], "init", *arguments], env={"HIGHWATER_CONFIG": config})
         return config
 
 

@@ -1,0 +1,143 @@
+"""An S3 server to measure against, and a proxy that makes it a distant one."""
+
+import http.client
+import os
+import pathlib
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+CACHE = pathlib.Path(os.environ.get("HIGHWATER_TEST_CACHE", "/var/cache/highwater-tests"))
+EXTENSIONS = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"
+KEY, SECRET, REGION = "test", "test-secret", "us-east-1"
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Moto:
+    """moto: in memory, checks no signature. With TLS, since pgBackRest speaks nothing else: by a front of ours, as moto's
+    own ends connections without saying so, which pgBackRest takes for a failure."""
+
+    def __init__(self, place, tls):
+        self.place, self.tls = place / f"moto-{'tls' if tls else 'plain'}", tls
+        self.plain_port = self.port = free_port()
+
+    def __enter__(self):
+        self.place.mkdir()
+        self.place.chmod(0o755)
+        command = [CACHE / "moto/bin/moto_server", "-H", "127.0.0.1", "-p", self.plain_port]
+        if self.tls:
+            self.certify()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.place / "server.crt", self.place / "server.key")
+            self.port = Distant(self.plain_port, 0, context).port
+        log = open(self.place / "log", "wb")
+        self.child = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
+        limit = time.monotonic() + 60
+        while True:
+            try:
+                self.request("PUT", "/bucket")
+                return self
+            except OSError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.1)
+
+    def __exit__(self, *_):
+        self.child.kill()
+        self.child.wait()
+
+    def certify(self):
+        (self.place / "server.ext").write_text(EXTENSIONS)
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        for words in (
+            ["req", "-x509", "-days", "30", "-subj", "/CN=bench authority", *key, "-keyout", "ca.key", "-out", "ca.crt"],
+            ["req", "-subj", "/CN=localhost", *key, "-keyout", "server.key", "-out", "server.csr"],
+            ["x509", "-req", "-in", "server.csr", "-days", "30", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "server.ext",
+             "-out", "server.crt"],
+        ):
+            subprocess.run(["openssl", *words], cwd=self.place, check=True, capture_output=True)
+        (self.place / "ca.crt").chmod(0o644)
+
+    def request(self, method, path):
+        if self.tls:
+            context = ssl.create_default_context(cafile=self.place / "ca.crt")
+            connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=10)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request(method, path)
+        connection.getresponse().read()
+        connection.close()
+
+    @property
+    def endpoint(self):
+        return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
+
+    def settings(self, prefix, endpoint=None):
+        """The lines of [repository]."""
+        lines = {"url": f"s3://bucket/{prefix}", "endpoint": endpoint or self.endpoint, "region": REGION, "access-key-id": KEY, "secret-access-key": SECRET}
+        if self.tls:
+            lines["ca-file"] = self.place / "ca.crt"
+        return "".join(f'{name} = "{value}"\n' for name, value in lines.items()) + "allow-unsafe-store = true\n"
+
+    def backrest(self, prefix):
+        """The lines of pgBackRest's [global]."""
+        return (
+            f"repo1-type=s3\nrepo1-path=/{prefix}\nrepo1-s3-bucket=bucket\nrepo1-s3-endpoint=localhost\nrepo1-storage-port={self.port}\n"
+            f"repo1-s3-region={REGION}\nrepo1-s3-key={KEY}\nrepo1-s3-key-secret={SECRET}\nrepo1-s3-uri-style=path\nrepo1-storage-verify-tls=n\n"
+        )
+
+
+class Distant:
+    """A proxy in front of a server, with TLS where a context is given: the first bytes of each request come so much later."""
+
+    def __init__(self, port, delay_ms, context=None):
+        self.target, self.delay, self.context = port, delay_ms / 1000, context
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while True:
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        try:
+            if self.context:
+                client = self.context.wrap_socket(client, server_side=True)
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            return
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        answered = threading.Event()
+        answered.set()
+        threading.Thread(target=self.pass_on, args=(client, server, answered, True), daemon=True).start()
+        self.pass_on(server, client, answered, False)
+
+    def pass_on(self, source, target, answered, is_request):
+        try:
+            while piece := source.recv(1 << 20):
+                if is_request and answered.is_set():
+                    answered.clear()
+                    time.sleep(self.delay)
+                elif not is_request:
+                    answered.set()
+                target.sendall(piece)
+            if self.context and not is_request:
+                target.unwrap()
+        except (OSError, ValueError):
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
