@@ -3,7 +3,7 @@
 //! An object is a skippable frame with [`WalHead`] as JSON, and one frame with the file.
 
 use bytes::Bytes;
-use highwater_storage::{Body, Key, ObjectFile, Put};
+use highwater_storage::{Body, Gate, Key, ObjectFile, Put};
 use highwater_wal::{Lsn, Summary, TimelineId, Timestamp, WalFile};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,7 @@ pub struct WalObject {
 pub struct EncodedWal {
     plain: Plain,
     frame: Vec<Bytes>,
+    gate: Option<Gate>,
 }
 
 impl EncodedWal {
@@ -94,6 +95,13 @@ impl EncodedWal {
     /// The frame.
     pub(crate) fn into_frame(self) -> Vec<Bytes> {
         self.frame
+    }
+
+    /// The same, whose object must not come to be before `gate` opens.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> EncodedWal {
+        self.gate = Some(gate);
+        self
     }
 
     /// Length of the compressed file in bytes.
@@ -130,7 +138,7 @@ impl Repository {
     ) -> std::io::Result<EncodedWal> {
         let encoded = encode(content, &self.compression(), watch)?;
         let plain = Plain { length: content.length(), digest: encoded.digest };
-        Ok(EncodedWal { plain, frame: encoded.frame })
+        Ok(EncodedWal { plain, frame: encoded.frame, gate: None })
     }
 }
 
@@ -169,7 +177,10 @@ impl ClusterRepository {
         }
         let archived = Archived { host: host_name(), time: now(), program: PROGRAM.to_owned(), written };
         let head = WalHead { version: WalHead::VERSION, file, plain, archived, summary, received: None };
-        let body = self.wal_body(&head, encoded.frame)?;
+        let mut body = self.wal_body(&head, encoded.frame)?;
+        if let Some(gate) = encoded.gate {
+            body = body.behind(gate);
+        }
         let key = self.section().wal(file);
         match self.repository().store().put_if_absent(&key, &body).await? {
             Put::Created => Ok(Stored::Created),

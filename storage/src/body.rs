@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::gate::Gate;
+
 /// The content of an object to be put: pieces that are written one behind the other, without being copied together.
 ///
 /// Cloning is cheap, so a retry needs no second copy of the data.
@@ -13,12 +15,35 @@ use bytes::Bytes;
 /// assert_eq!(body.len(), 14);
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Body(Vec<Bytes>);
+pub struct Body {
+    pieces: Vec<Bytes>,
+    gate: Option<Gate>,
+}
 
 impl Body {
+    /// The same, but its object must not come to be before `gate` opens. A store may take all of it but the last piece
+    /// before.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> Body {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// What its object has to wait for.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
+    /// Waits until its object may come to be.
+    pub async fn may_be_put(&self) {
+        if let Some(gate) = &self.gate {
+            gate.opened().await;
+        }
+    }
+
     /// Length of the whole in bytes.
     pub fn len(&self) -> u64 {
-        self.0.iter().map(|piece| piece.len() as u64).sum()
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
 
     /// Whether there is no byte in it.
@@ -28,12 +53,12 @@ impl Body {
 
     /// The pieces, in order. None of them is empty.
     pub fn pieces(&self) -> &[Bytes] {
-        &self.0
+        &self.pieces
     }
 
     /// The whole as one piece; copies unless there is only one.
     pub fn to_bytes(&self) -> Bytes {
-        match self.0.as_slice() {
+        match self.pieces.as_slice() {
             [one] => one.clone(),
             pieces => pieces.concat().into(),
         }
@@ -60,7 +85,8 @@ impl From<&'static [u8]> for Body {
 
 impl<B: Into<Bytes>> FromIterator<B> for Body {
     fn from_iter<I: IntoIterator<Item = B>>(pieces: I) -> Self {
-        Self(pieces.into_iter().map(Into::into).filter(|piece: &Bytes| !piece.is_empty()).collect())
+        let pieces = pieces.into_iter().map(Into::into).filter(|piece: &Bytes| !piece.is_empty());
+        Self { pieces: pieces.collect(), gate: None }
     }
 }
 

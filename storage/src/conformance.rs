@@ -2,17 +2,22 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use crate::body::Body;
 use crate::error::{ErrorKind, Result};
+use crate::gate::gate;
 use crate::key::Key;
 use crate::store::{Entry, Listing, PAGE_LENGTH, Put, Store};
 
 /// Puts at once while a large tree is made, and in the race.
 const AT_ONCE: usize = 16;
+
+/// How long a put is kept waiting.
+const WAITED_AT_A_GATE_MS: u64 = 300;
 
 /// Most pages of a listing in these checks.
 const MOST_PAGES: usize = 10;
@@ -30,6 +35,7 @@ pub async fn check(store: &dyn Store, folder: &Key) -> Check {
     bodies_of_all_shapes_are_kept(&at("shapes")).await?;
     ranges_are_cut_at_the_end(&at("ranges")).await?;
     one_of_many_puts_at_once_wins(&at("race")).await?;
+    a_put_waits_for_its_gate(&at("gate")).await?;
     listings_are_in_byte_order(&at("order")).await?;
     listings_come_in_pages(&at("pages")).await?;
     what_is_deleted_is_gone(&at("deleted")).await?;
@@ -191,6 +197,25 @@ async fn one_of_many_puts_at_once_wins(place: &Place<'_>) -> Check {
         expect(kept == body(*winner), || "the winner's body was not kept".to_owned())?;
     }
     Ok(())
+}
+
+async fn a_put_waits_for_its_gate(place: &Place<'_>) -> Check {
+    let (keeper, gate) = gate();
+    let pieces = [vec![1; 300_000], vec![2; 8]];
+    let body = pieces.clone().into_iter().collect::<Body>().behind(gate);
+    let key = place.key("later")?;
+    let open_it = async {
+        for _ in 0..WAITED_AT_A_GATE_MS / 20 {
+            fails("an object behind a shut gate", place.store.size(&key).await, ErrorKind::NotFound)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        keeper.open();
+        Ok::<(), String>(())
+    };
+    let (put, opened) = join(place.store.put_if_absent(&key, &body), open_it).await;
+    opened?;
+    same("a put behind a gate", done(put)?, Put::Created)?;
+    same("what was put", done(place.store.get(&key).await)?, Bytes::from(pieces.concat()))
 }
 
 /// Names whose order in a folder walk differs from the byte order of keys.

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `store` | the trait and its contract |
 //! | `key`, `body`, `error` | names, contents, failures |
+//! | `gate` | the order in which objects come to be |
 //! | `url`, `config` | where a store is, and its settings |
 //! | `open` | from settings to a store |
 //! | `local` | a folder on a file system |
@@ -44,6 +45,7 @@ pub mod conformance;
 mod error;
 #[cfg(feature = "faults")]
 pub mod faults;
+mod gate;
 mod key;
 mod local;
 #[cfg(feature = "memory")]
@@ -58,6 +60,7 @@ mod url;
 pub use body::Body;
 pub use config::{Credentials, Secret, StoreConfig};
 pub use error::{Error, ErrorKind, Result};
+pub use gate::{Gate, GateKeeper, gate};
 pub use key::Key;
 pub use local::ObjectFile;
 pub use open::{create, open};

@@ -18,17 +18,25 @@ pub type Objects = BTreeMap<String, Bytes>;
 
 /// A store that keeps its objects in memory.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Objects>);
+pub struct MemoryStore {
+    objects: Mutex<Objects>,
+    created: Mutex<Vec<String>>,
+}
 
 impl MemoryStore {
     /// A store that holds these objects.
     pub fn of(objects: Objects) -> MemoryStore {
-        MemoryStore(Mutex::new(objects))
+        MemoryStore { objects: Mutex::new(objects), created: Mutex::default() }
     }
 
     /// What it holds, to be read, and to be changed as no store would.
     pub fn objects(&self) -> MutexGuard<'_, Objects> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys of what was put, in the order in which it came to be.
+    pub fn created(&self) -> Vec<String> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Another store with the same objects.
@@ -55,11 +63,13 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put> {
+        body.may_be_put().await;
         let mut objects = self.objects();
         if objects.contains_key(key.as_str()) {
             return Ok(Put::Exists);
         }
         objects.insert(key.to_string(), body.to_bytes());
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_string());
         Ok(Put::Created)
     }
 

@@ -70,6 +70,8 @@ pub struct Listing {
 /// **A key is not a folder of others.** Whoever keeps `a` never puts `a/b`. A bucket would take both, a file system
 /// cannot, so the local folder answers [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
 ///
+/// **In order.** The object of a body behind a [`Gate`](crate::Gate) does not come to be before that is open; the put waits for it.
+///
 /// **Errors** are passing ([`Error::is_passing`](crate::Error::is_passing)) when the same call may well succeed
 /// later. A put that failed with a passing error may have happened nevertheless. One that failed with another error
 /// has not left an object, unless its kind is [`Other`](crate::ErrorKind::Other).

@@ -130,6 +130,7 @@ impl Store for LocalStore {
         if body.len() > MAX_OBJECT_BYTES {
             return Err(Error::too_large("put", key.as_str(), body.len()));
         }
+        body.may_be_put().await;
         let (key, body) = (key.clone(), body.clone());
         self.blocking(move |root| root.put(&key, &body)).await
     }

@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -36,13 +37,22 @@ fn hash(body: &Body) -> Digest {
 
 /// The body as the SDK sends it.
 pub(super) fn stream(body: &Body) -> ByteStream {
-    let pieces = Pieces { left: body.pieces().to_vec().into_iter(), length: body.len() };
+    let gate = body.gate().cloned().map(|gate| {
+        let opened: Opened = Box::pin(async move { gate.opened().await });
+        Mutex::new(opened)
+    });
+    let pieces = Pieces { left: body.pieces().to_vec().into_iter(), length: body.len(), gate };
     ByteStream::new(SdkBody::from_body_1_x(pieces))
 }
+
+/// Ends when the object may come to be.
+type Opened = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Pieces {
     left: std::vec::IntoIter<Bytes>,
     length: u64,
+    /// What the last piece waits for: without it the server has no object yet, and with it at once.
+    gate: Option<Mutex<Opened>>,
 }
 
 impl http_body::Body for Pieces {
@@ -51,8 +61,14 @@ impl http_body::Body for Pieces {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left.len() == 1
+            && let Some(gate) = &mut self.gate
+        {
+            ready!(gate.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context));
+            self.gate = None;
+        }
         let piece = self.left.next();
         self.length -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
