@@ -7,32 +7,16 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use highwater_repository::config::{ClusterConfig, RepositoryConfig};
-use highwater_repository::{Content, EncodedWal, Repository, Stored};
-use highwater_wal::{Summary, SystemId, Timestamp, WalFile};
+use highwater_repository::config::RepositoryConfig;
+use highwater_repository::{ClusterRepository, Content, EncodedWal, Plain, Repository, Stored};
+use highwater_storage::Gate;
+use highwater_wal::{SegmentSize, Summary, Timestamp, WalFile};
 
 use crate::check::{Checking, Known};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::job::Job;
 use crate::source::Source;
-
-/// What is to be archived.
-#[derive(Debug)]
-pub struct Job<'a> {
-    /// The file's name.
-    pub file: WalFile,
-    /// Its content.
-    pub source: Source,
-    /// The cluster it belongs to.
-    pub cluster: &'a ClusterConfig,
-    /// That cluster's system identifier.
-    pub system_id: SystemId,
-    /// What is known beside the content.
-    pub known: Known,
-    /// By when everything that the server had acknowledged lies in this segment or an earlier one; `None` where nothing
-    /// vouches for that.
-    pub written: Option<Timestamp>,
-}
 
 /// What came of one repository.
 #[derive(Debug)]
@@ -52,9 +36,25 @@ pub fn decide(answers: &[Answer]) -> Exit {
 }
 
 /// A file that was found good and compressed, for one repository.
-struct Prepared {
+#[derive(Debug)]
+pub struct Prepared {
+    file: WalFile,
     encoded: EncodedWal,
     summary: Option<Summary>,
+    written: Option<Timestamp>,
+}
+
+impl Prepared {
+    /// Length and digest of the file.
+    pub fn plain(&self) -> Plain {
+        self.encoded.plain()
+    }
+
+    /// The same, whose object must not come to be before `gate` opens.
+    pub fn behind(mut self, gate: Gate) -> Prepared {
+        self.encoded = self.encoded.behind(gate);
+        self
+    }
 }
 
 /// Checks the file and puts it into each of `repositories`, whatever becomes of the others.
@@ -64,15 +64,25 @@ struct Prepared {
 pub fn archive(job: &Job<'_>, repositories: &[RepositoryConfig]) -> Result<Vec<Answer>, Error> {
     thread::scope(|scope| {
         let mut connected = Vec::new();
+        let mut senders: Vec<Sender<Prepared>> = Vec::new();
         let mut uploads = Vec::new();
         for config in repositories {
             let repository = Repository::connect(config);
             let (sender, receiver) = channel();
-            connected.extend(repository.as_ref().ok().map(|repository| (repository.clone(), sender)));
+            if let Ok(repository) = &repository {
+                connected.push(repository.clone());
+                senders.push(sender);
+            }
             let upload = move || upload(job, repository?, &receiver);
             uploads.push((config, thread::Builder::new().spawn_scoped(scope, upload)));
         }
-        let handed_out = hand_out(job, connected);
+        let prepared = prepare(job, &connected).map(|prepared| {
+            for (prepared, sender) in prepared.into_iter().zip(&senders) {
+                // An upload that has ended already has an answer.
+                let _ = sender.send(prepared);
+            }
+        });
+        drop(senders);
         let mut answers = Vec::new();
         for (config, thread) in uploads {
             let result = match thread {
@@ -83,21 +93,21 @@ pub fn archive(job: &Job<'_>, repositories: &[RepositoryConfig]) -> Result<Vec<A
             let repository = config.label().to_owned();
             answers.extend(result.transpose().map(|result| Answer { repository, result }));
         }
-        handed_out.map(|()| answers)
+        prepared.map(|()| answers)
     })
 }
 
-/// Checks and compresses the file and hands it to the uploads.
-fn hand_out(job: &Job<'_>, uploads: Vec<(Repository, Sender<Prepared>)>) -> Result<(), Error> {
-    let Some((first, _)) = uploads.first() else {
-        return check_only(job.file, &job.source, &job.known).map(drop);
+/// Checks and compresses the file, for each of `repositories` in their order.
+pub fn prepare(job: &Job<'_>, repositories: &[Repository]) -> Result<Vec<Prepared>, Error> {
+    let Some(first) = repositories.first() else {
+        return check_only(job.file, &job.source, &job.known).map(|_| Vec::new());
     };
     let mut check = begin(job.file, &job.source, &job.known)?;
     let (source, content) = (&job.source, job.source.content());
     let encoded = source.read(first.encode_wal_while(content, &mut |block| check.push(block)))?;
     let summary = check.finish()?;
     let mut done = vec![(first.compression(), encoded)];
-    for (repository, _) in &uploads {
+    for repository in repositories {
         let compression = repository.compression();
         if !done.iter().any(|(other, _)| *other == compression) {
             let encoded = source.read(repository.encode_wal_while(content, &mut |_| {}))?;
@@ -108,14 +118,17 @@ fn hand_out(job: &Job<'_>, uploads: Vec<(Repository, Sender<Prepared>)>) -> Resu
             done.push((compression, encoded));
         }
     }
-    for (repository, sender) in uploads {
-        let encoded = done.iter().find(|(compression, _)| *compression == repository.compression());
-        if let Some((_, encoded)) = encoded {
-            // An upload that has ended already has an answer.
-            let _ = sender.send(Prepared { encoded: encoded.clone(), summary: summary.clone() });
-        }
-    }
-    Ok(())
+    let of = |repository: &Repository| {
+        let mut encoded = done.iter().filter(|(compression, _)| *compression == repository.compression());
+        let (_, encoded) = encoded.next()?;
+        Some(Prepared {
+            file: job.file,
+            encoded: encoded.clone(),
+            summary: summary.clone(),
+            written: job.written,
+        })
+    };
+    Ok(repositories.iter().filter_map(of).collect())
 }
 
 fn begin(file: WalFile, source: &Source, known: &Known) -> Result<Checking, Error> {
@@ -139,32 +152,46 @@ fn upload(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
     runtime.block_on(async {
         let cluster = repository.cluster(&job.cluster.name, job.system_id);
-        let (repository_facts, cluster_facts) = tokio::join!(repository.facts(), cluster.facts());
-        repository_facts?;
-        let known_size = cluster_facts?.segment_size;
-        let Ok(Prepared { encoded, summary }) = prepared.recv() else { return Ok(None) };
-        if let Some(found) =
-            summary.as_ref().map(|summary| summary.segment_size).filter(|size| *size != known_size)
-        {
-            return Err(Error::SegmentSize {
-                cluster: job.cluster.name.to_string(),
-                system_id: job.system_id,
-                known: known_size.bytes(),
-                found: found.bytes(),
-            });
-        }
-        match cluster.put_encoded_wal(job.file, encoded, summary, job.written).await {
-            Ok(stored) => Ok(Some(stored)),
-            Err(highwater_repository::Error::Different(different)) => Err(Error::Different {
-                repository: repository.url(),
-                cluster: job.cluster.name.to_string(),
-                system_id: job.system_id,
-                file: job.file,
-                different,
-            }),
-            Err(error) => Err(error.into()),
-        }
+        let segment_size = segment_size(&cluster).await?;
+        let Ok(prepared) = prepared.recv() else { return Ok(None) };
+        put(&cluster, segment_size, prepared).await.map(Some)
     })
+}
+
+/// Sees that the repository is one and knows the cluster, and answers the size of its segments.
+pub async fn segment_size(cluster: &ClusterRepository) -> Result<SegmentSize, Error> {
+    let (repository_facts, cluster_facts) = tokio::join!(cluster.repository().facts(), cluster.facts());
+    repository_facts?;
+    Ok(cluster_facts?.segment_size)
+}
+
+/// Puts a file into a repository whose cluster has segments of this size.
+pub async fn put(
+    cluster: &ClusterRepository,
+    segment_size: SegmentSize,
+    prepared: Prepared,
+) -> Result<Stored, Error> {
+    let Prepared { file, encoded, summary, written } = prepared;
+    let found = summary.as_ref().map(|summary| summary.segment_size).filter(|size| *size != segment_size);
+    if let Some(found) = found {
+        return Err(Error::SegmentSize {
+            cluster: cluster.name().to_string(),
+            system_id: cluster.system_id(),
+            known: segment_size.bytes(),
+            found: found.bytes(),
+        });
+    }
+    match cluster.put_encoded_wal(file, encoded, summary, written).await {
+        Ok(stored) => Ok(stored),
+        Err(highwater_repository::Error::Different(different)) => Err(Error::Different {
+            repository: cluster.repository().url(),
+            cluster: cluster.name().to_string(),
+            system_id: cluster.system_id(),
+            file,
+            different,
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

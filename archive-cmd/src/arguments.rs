@@ -31,6 +31,7 @@ Options:
       --cluster NAME        the cluster, when several are configured
       --config FILE         the configuration; else $HIGHWATER_CONFIG, else /etc/highwater/highwater.toml
       --time-limit SECONDS  fail when it takes longer, 300 if not given; PostgreSQL then tries again
+      --worker              what the program starts by itself for a remote repository: keep connections, upload ahead
   -v, --verbose             also say what was done
   -h, --help                print this
   -V, --version             print the version
@@ -49,6 +50,8 @@ Examples:
 pub enum Command {
     /// Archive a file.
     Archive(Options),
+    /// Be the worker for the calls that archive the files beside this one.
+    Work(Options),
     /// Print the help.
     Help,
     /// Print the version.
@@ -74,13 +77,14 @@ pub struct Options {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut path, mut cluster, mut config) = (None, None, None);
-    let (mut time_limit, mut verbose) = (DEFAULT_TIME_LIMIT, false);
+    let (mut time_limit, mut verbose, mut works) = (DEFAULT_TIME_LIMIT, false, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Value(value) if path.is_none() => path = Some(PathBuf::from(value)),
             Long("cluster") => cluster = Some(cluster_name(parser.value()?)?),
             Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Long("time-limit") => time_limit = seconds(&parser.value()?)?,
+            Long("worker") => works = true,
             Short('v') | Long("verbose") => verbose = true,
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
@@ -88,7 +92,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
         }
     }
     let path = path.ok_or_else(|| Error::Usage("no file was named".to_owned()))?;
-    Ok(Command::Archive(Options { path, cluster, config, time_limit, verbose }))
+    let options = Options { path, cluster, config, time_limit, verbose };
+    Ok(if works { Command::Work(options) } else { Command::Archive(options) })
 }
 
 fn cluster_name(text: OsString) -> Result<ClusterName, Error> {
@@ -134,6 +139,7 @@ mod tests {
             parsed("--cluster main --config=/x.toml -v --time-limit=7 p").unwrap(),
             Command::Archive(all)
         );
+        assert_eq!(parsed("--worker p").unwrap(), Command::Work(options("p")));
         assert_eq!(parsed("--help").unwrap(), Command::Help);
         assert_eq!(parsed("-V p").unwrap(), Command::Version);
     }
@@ -160,7 +166,8 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_and_the_default() {
-        for text in ["--cluster", "--config", "--time-limit", "--verbose", "--help", "--version"] {
+        for text in ["--cluster", "--config", "--time-limit", "--worker", "--verbose", "--help", "--version"]
+        {
             assert!(HELP.contains(text), "{text}");
         }
         assert!(HELP.contains(&DEFAULT_TIME_LIMIT.as_secs().to_string()));

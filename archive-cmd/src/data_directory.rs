@@ -29,6 +29,11 @@ impl DataDirectory {
         DataDirectory(whole.parent().and_then(Path::parent).unwrap_or(Path::new(".")).to_owned())
     }
 
+    /// Which folder it is, wherever links lead: device and number.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        fs::metadata(&self.0).map(|found| (found.dev(), found.ino()))
+    }
+
     /// Sees that it is the cluster's, where one is configured, and no clone (R5).
     pub fn check_may_archive(&self, cluster: &ClusterConfig) -> Result<(), Error> {
         if let Some(configured) = &cluster.data_directory {
@@ -68,6 +73,13 @@ impl DataDirectory {
     /// Where `pg_control` is.
     pub fn control_file(&self) -> PathBuf {
         self.0.join("global/pg_control")
+    }
+
+    /// Whether its server is the first process of its machine, as in a container: then whatever is orphaned becomes its
+    /// child, and it takes the end of one by a signal for that of a backend and restarts (`CleanupBackend`,
+    /// `postmaster.c`, PostgreSQL 15).
+    pub fn server_inherits_orphans(&self) -> bool {
+        fs::read_to_string(self.0.join("postmaster.pid")).is_ok_and(|text| text.lines().next() == Some("1"))
     }
 
     /// When the server that runs in it was started, by its own clock: the third line of `postmaster.pid`
@@ -163,6 +175,8 @@ mod tests {
         server.kill().unwrap();
         server.wait().unwrap();
         assert_eq!(directory.server_start(), None, "the server is gone");
+        assert!(!folder_with(&[("postmaster.pid", "17\n/data\n")]).1.server_inherits_orphans());
+        assert!(folder_with(&[("postmaster.pid", "1\n/data\n")]).1.server_inherits_orphans());
         for signal in ["standby.signal", "recovery.signal"] {
             assert!(folder_with(&[(signal, "")]).1.is_in_recovery(), "{signal}");
         }

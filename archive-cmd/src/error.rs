@@ -49,6 +49,14 @@ pub enum Error {
         "cannot start a thread: {0}; hint: this passes; if it does not, look at the limits of PostgreSQL's user"
     )]
     Thread(std::io::Error),
+    /// The worker has no socket, no process.
+    #[error(
+        "the worker cannot work: {0}; hint: the command does without; look at the limits of PostgreSQL's user"
+    )]
+    Worker(std::io::Error),
+    /// A file was not put because the one before it was not.
+    #[error("the file before it could not be archived; hint: see what was said of that")]
+    NotItsTurn,
     /// A file or folder of the server cannot be read.
     #[error("{path}: {message}; hint: {hint}", path = path.display())]
     File {
@@ -135,6 +143,8 @@ impl Error {
             | Error::CutHistory(_)
             | Error::BackupLabel(_)
             | Error::Thread(_)
+            | Error::Worker(_)
+            | Error::NotItsTurn
             | Error::File { .. }
             | Error::Clone { .. }
             | Error::SegmentSize { .. } => Exit::Failed,

@@ -14,7 +14,9 @@
 //! | `source` | the file |
 //! | `data_directory` | where it comes from (R5) |
 //! | `check` | whether it is what its name says (R4) |
+//! | `job` | what is looked at before, for every file anew |
 //! | `archive` | into every repository (R1) |
+//! | `worker` | a process beside it that keeps connections and works ahead, for remote repositories |
 
 mod archive;
 mod arguments;
@@ -23,27 +25,26 @@ mod data_directory;
 mod error;
 mod exit;
 mod guard;
+mod job;
 mod say;
 mod source;
+mod worker;
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use highwater_repository::{Config, Stored};
-use highwater_wal::{Timestamp, WalFile};
 
-use crate::archive::{Answer, Job};
+use crate::archive::Answer;
 use crate::arguments::{Command, Options};
-use crate::check::Known;
-use crate::data_directory::DataDirectory;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::source::Source;
+use crate::job::Job;
 
 fn main() -> ExitCode {
     guard::catch_panics();
     let exit = match arguments::parse(std::env::args_os().skip(1)) {
         Ok(Command::Archive(options)) => run(&options),
+        Ok(Command::Work(options)) => worker::work(&options),
         Ok(Command::Help) => say::answer(arguments::HELP),
         Ok(Command::Version) => {
             say::answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
@@ -76,48 +77,20 @@ fn run(options: &Options) -> Exit {
 }
 
 fn archive(options: &Options) -> Result<Vec<Answer>, Error> {
-    let path = &options.path;
     let config = Config::load(options.config.as_deref())?;
     let cluster = config.cluster(options.cluster.as_ref())?;
-    let file = source::name(path)?;
-    let directory = DataDirectory::of(path);
-    directory.check_may_archive(cluster)?;
-    let source = Source::open(path, file)?;
-
-    let own = directory.system_id()?;
-    let later = data_directory::later_timeline(path, file)?;
-    let history = later.map(|timeline| data_directory::history(path, timeline)).transpose()?;
-    let timeline_ended = history.and_then(|history| history.left_at(file.timeline()));
-    let known = Known { system_id: own, timeline_ended, level: cluster.archive_check };
-    let Some(system_id) = own.or_else(|| check::system_id(file, &source.beginning)) else {
-        // What is wrong with a segment without a header, the check says better.
-        archive::check_only(file, &source, &known)?;
-        return Err(Error::NoSystemId(directory.control_file()));
-    };
-    let is_own = later.is_none() && !directory.is_in_recovery();
-    let written = written(file, &source, directory.server_start().filter(|_| is_own));
-    archive::archive(&Job { file, source, cluster, system_id, known, written }, &config.repositories)
-}
-
-/// By when everything that the server had acknowledged lies in this segment or an earlier one. A planner takes it as
-/// proof that nothing is missing before that moment, so it must never be later than the server's last write into the file.
-///
-/// PostgreSQL writes WAL in order (`XLogWrite` holds `WALWriteLock`), so the time of the last write into a segment comes
-/// before that of the first write into the next one. That holds for what this run of the server wrote itself, `own_since`
-/// its start: `None` on a standby, and for the timelines before a promoted server's own, since the time is then that of
-/// a copy, and while that was on its way the primary may have acknowledged more. What is older than the run may have
-/// been copied by hand.
-fn written(file: WalFile, source: &Source, own_since: Option<Timestamp>) -> Option<Timestamp> {
-    let is_complete = matches!(file, WalFile::Segment(_));
-    let is_own = own_since.is_some_and(|start| start <= source.modified);
-    // A clock that was set back since would vouch for commits that are still to come.
-    (is_complete && is_own).then(|| source.modified.min(now()))
-}
-
-fn now() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let whole = Timestamp::from_unix_seconds(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX));
-    Timestamp(whole.0.saturating_add(since_1970.subsec_micros().into()))
+    let job = Job::new(cluster, &options.path)?;
+    if worker::is_of_use(&job, &config.repositories) {
+        match worker::ask(&job, options, &config.repositories) {
+            Ok(answers) => return Ok(answers),
+            // Whatever is wrong with it or with the file, doing the work tells better.
+            Err(reason) if options.verbose => {
+                say::line(&format!("{}: done without the worker: {reason}", options.path.display()));
+            }
+            Err(_) => {}
+        }
+    }
+    archive::archive(&job, &config.repositories)
 }
 
 fn tell(answer: &Answer, options: &Options) {

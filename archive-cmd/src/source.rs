@@ -4,9 +4,11 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use highwater_repository::{Content, FileContent};
 use highwater_wal::{Timestamp, WalFile};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
@@ -16,6 +18,9 @@ const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 const BLOCK_BYTES: usize = 1 << 20;
 /// As much of a file as tells what it is: more than the first page's header has.
 const BEGINNING_BYTES: u64 = 64;
+
+/// Longer than a tick of any file system's clock.
+const LONGEST_TICK_SECONDS: i64 = 2;
 
 /// A file of WAL as it lies in `pg_wal`. It is read block by block while it is checked and compressed: once, and once more for
 /// each further way of compressing that the repositories want.
@@ -28,6 +33,41 @@ pub struct Source {
     pub beginning: Vec<u8>,
     /// When it was last written to, by the server's clock.
     pub modified: Timestamp,
+    /// Which file it was, in which state, when it was opened.
+    pub stamp: Stamp,
+}
+
+/// Which file, and in which state: what changes whenever a file is put in another's place or written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Stamp {
+        Stamp {
+            device: found.dev(),
+            inode: found.ino(),
+            length: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// Whether a file that has this stamp still has the content that was read from `read_at` on.
+    ///
+    /// Each write and each renaming sets the time of the last change, which nobody can set at will. It is told apart only from
+    /// times of another tick of the file system's clock (2 s on the coarsest), so a file that was changed just before it was read
+    /// may have been changed again in the same tick.
+    pub fn proves_content(&self, read_at: SystemTime) -> bool {
+        let since_1970 = read_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_1970.as_secs())
+            .is_ok_and(|seconds| self.changed.0 + LONGEST_TICK_SECONDS < seconds)
+    }
 }
 
 /// Which file `path` names.
@@ -97,8 +137,8 @@ fn open(path: &Path, longest: u64) -> io::Result<Source> {
     let mut beginning = vec![0; found.len().min(BEGINNING_BYTES) as usize];
     file.read_exact_at(&mut beginning, 0)?;
     let content = FileContent::new(file, found.len());
-    let (state, modified) = (state(&found), modified(&found));
-    Ok(Source { path: path.to_owned(), content, found: state, beginning, modified })
+    let (state, modified, stamp) = (state(&found), modified(&found), Stamp::of(&found));
+    Ok(Source { path: path.to_owned(), content, found: state, beginning, modified, stamp })
 }
 
 fn state(found: &Metadata) -> (u64, i64, i64) {
@@ -130,6 +170,26 @@ mod tests {
         assert_eq!(shown, source.beginning);
         fs::write(&path, "1\t0/5000000\ty\n").unwrap();
         assert!(source.show(|_| {}).unwrap_err().to_string().contains("was changed"));
+    }
+
+    #[test]
+    fn a_stamp_tells_files_and_their_states_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("00000002.history");
+        let stamp = |content: &str| {
+            fs::write(&path, content).unwrap();
+            Source::open(&path, name(&path).unwrap()).unwrap().stamp
+        };
+        let first = stamp("1\t0/5000000\tx\n");
+        assert_eq!(Source::open(&path, name(&path).unwrap()).unwrap().stamp, first);
+        let aside = folder.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        let second = stamp("1\t0/5000000\tx\n");
+        assert_ne!(second, first, "another file of the same name and content");
+        let now = SystemTime::now();
+        assert!(!second.proves_content(now), "it may be written again in this very moment");
+        assert!(second.proves_content(now + std::time::Duration::from_secs(4)));
+        assert!(!second.proves_content(SystemTime::UNIX_EPOCH), "by a clock that was set back");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use blake3::hazmat::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Error;
+use crate::codec::{BLOCK_BYTES, Content};
 
 /// A BLAKE3 digest of plain bytes. It is written as 64 hexadecimal digits in small letters.
 ///
@@ -84,6 +85,20 @@ impl Plain {
     /// Length and digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Plain {
         Plain { length: bytes.len() as u64, digest: Digest::of(bytes) }
+    }
+
+    /// The same of content that is read block by block.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn of_content(content: &(impl Content + ?Sized)) -> std::io::Result<Plain> {
+        let (length, mut hasher, mut buffer) = (content.length(), Hasher::new(), Vec::new());
+        for offset in (0..length).step_by(BLOCK_BYTES) {
+            let block =
+                content.block(offset, (length - offset).min(BLOCK_BYTES as u64) as usize, &mut buffer)?;
+            hasher.update(block);
+        }
+        Ok(Plain { length, digest: Digest(*hasher.finalize().as_bytes()) })
     }
 
     /// The same of bytes that lie in pieces.

@@ -32,6 +32,7 @@ Options:
       --system-id NUMBER    its system identifier, when global/pg_control does not tell
       --config FILE         the configuration; else $HIGHWATER_CONFIG, else /etc/highwater/highwater.toml
       --time-limit SECONDS  fail when it takes longer, 300 if not given
+      --worker              what the program starts by itself during a recovery: fetch what comes after NAME
   -v, --verbose             also say what was done
   -h, --help                print this
   -V, --version             print the version
@@ -51,6 +52,8 @@ Examples:
 pub enum Command {
     /// Fetch a file.
     Restore(Options),
+    /// Be what fetches the files behind this one before they are asked for.
+    Work(Options),
     /// Print the help.
     Help,
     /// Print the version.
@@ -80,7 +83,7 @@ pub struct Options {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut file, mut path, mut cluster, mut system_id, mut config) = (None, None, None, None, None);
-    let (mut time_limit, mut verbose) = (DEFAULT_TIME_LIMIT, false);
+    let (mut time_limit, mut verbose, mut works) = (DEFAULT_TIME_LIMIT, false, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Value(value) if file.is_none() => file = Some(value.to_string_lossy().parse()?),
@@ -89,6 +92,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
             Long("system-id") => system_id = Some(parser.value()?.to_string_lossy().parse()?),
             Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Long("time-limit") => time_limit = seconds(&parser.value()?)?,
+            Long("worker") => works = true,
             Short('v') | Long("verbose") => verbose = true,
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
@@ -98,7 +102,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
     let (Some(file), Some(path)) = (file, path) else {
         return Err(Error::Usage("the file that is wanted, or where to put it, was not named".to_owned()));
     };
-    Ok(Command::Restore(Options { file, path, cluster, system_id, config, time_limit, verbose }))
+    let options = Options { file, path, cluster, system_id, config, time_limit, verbose };
+    Ok(if works { Command::Work(options) } else { Command::Restore(options) })
 }
 
 fn seconds(text: &OsString) -> Result<Duration, Error> {
@@ -141,6 +146,8 @@ mod tests {
         };
         let line = "--cluster main --system-id=77 --config=/x.toml -v --time-limit=7 00000002.history pg_wal/RECOVERYHISTORY";
         assert_eq!(parsed(line).unwrap(), Command::Restore(all));
+        let works = parsed("--worker 00000002.history pg_wal/RECOVERYHISTORY").unwrap();
+        assert_eq!(works, Command::Work(usual()));
         assert_eq!(parsed("--help").unwrap(), Command::Help);
         assert_eq!(parsed("-V").unwrap(), Command::Version);
     }
@@ -167,9 +174,16 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_status_and_default() {
-        for text in
-            ["--cluster", "--system-id", "--config", "--time-limit", "--verbose", "--help", "--version"]
-        {
+        for text in [
+            "--cluster",
+            "--system-id",
+            "--config",
+            "--time-limit",
+            "--worker",
+            "--verbose",
+            "--help",
+            "--version",
+        ] {
             assert!(HELP.contains(text), "{text}");
         }
         for text in ["0 the", "1 no", "200 it", "201 it", "202 bad", "300 if"] {

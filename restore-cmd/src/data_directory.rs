@@ -15,6 +15,21 @@ pub fn is_standby(folder: &Path) -> bool {
     folder.join("standby.signal").try_exists().unwrap_or(false)
 }
 
+/// Whether a server runs and applies WAL from an archive: PostgreSQL removes a signal file when it opens, and `postmaster.pid`
+/// when it ends. What cannot be looked at counts as no.
+pub fn is_recovering(folder: &Path) -> bool {
+    let is_there = |name: &str| folder.join(name).try_exists().unwrap_or(false);
+    is_there("postmaster.pid") && ["standby.signal", "recovery.signal"].into_iter().any(is_there)
+}
+
+/// Whether the server is the first process of its machine, as in a container: then whatever is orphaned becomes its
+/// child, and it takes the end of one by a signal for that of a backend and restarts (`CleanupBackend`, `postmaster.c`,
+/// PostgreSQL 15).
+pub fn server_inherits_orphans(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(folder.join("postmaster.pid"));
+    text.is_ok_and(|text| text.lines().next() == Some("1"))
+}
+
 /// What the restore that made the data directory has left about its origin.
 pub fn marker(folder: &Path) -> Result<Option<Marker>, Error> {
     Ok(Marker::read(folder)?)
@@ -71,6 +86,29 @@ mod tests {
         fs::write(folder.path().join("standby.signal"), "").unwrap();
         assert!(is_standby(folder.path()));
         assert!(!is_standby(&folder.path().join("recovery.signal")), "a folder that cannot be looked into");
+    }
+
+    #[test]
+    fn a_recovery_is_one_of_a_server_that_runs() {
+        for signal in ["standby.signal", "recovery.signal"] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(signal), "").unwrap();
+            assert!(!is_recovering(folder.path()), "{signal}: nothing runs");
+            fs::write(folder.path().join("postmaster.pid"), "7\n").unwrap();
+            assert!(is_recovering(folder.path()), "{signal}");
+            fs::remove_file(folder.path().join(signal)).unwrap();
+            assert!(!is_recovering(folder.path()), "{signal}: it has opened");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_the_first_process_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!server_inherits_orphans(folder.path()));
+        for (text, expected) in [("1\n/data\n", true), ("12\n/data\n", false), ("", false)] {
+            fs::write(folder.path().join("postmaster.pid"), text).unwrap();
+            assert_eq!(server_inherits_orphans(folder.path()), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -6,15 +6,18 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, linkat};
 
 use crate::error::Error;
 
 /// What is added to the file's name while it is written.
 const ASIDE_SUFFIX: &str = ".highwater";
 /// PostgreSQL's own mode of files in a data directory that its group may read. Its umask takes away what must go.
-const FILE_MODE: u32 = 0o640;
+pub const FILE_MODE: u32 = 0o640;
 /// How often the file aside is opened anew when another process has renamed or removed it in between.
 const OPEN_TRIES: u32 = 16;
 
@@ -26,20 +29,23 @@ const HINT: &str = "see that there is space, and that PostgreSQL's user can writ
 /// file. What a killed process has left is taken over by the next.
 #[derive(Debug)]
 pub struct Destination {
-    file: File,
+    content: Content,
     aside: PathBuf,
     path: PathBuf,
     published: bool,
 }
 
-impl Destination {
-    /// Opens an empty file beside `path`.
-    pub fn open(path: &Path) -> Result<Destination, Error> {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(ASIDE_SUFFIX);
-        let aside = PathBuf::from(aside);
-        let file = open_locked(&aside).map_err(|error| Error::file(&aside, &error, HINT))?;
-        Ok(Destination { file, aside, path: path.to_owned(), published: false })
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Content {
+    file: File,
+    shown: PathBuf,
+}
+
+impl Content {
+    /// A file, and what it is called in messages.
+    pub fn new(file: File, shown: &Path) -> Content {
+        Content { file, shown: shown.to_owned() }
     }
 
     /// Where the content is written to.
@@ -49,7 +55,7 @@ impl Destination {
 
     /// Takes back what was written, for another try.
     pub fn empty(&self) -> Result<(), Error> {
-        self.file.set_len(0).map_err(|error| Error::file(&self.aside, &error, HINT))
+        self.file.set_len(0).map_err(|error| Error::file(&self.shown, &error, HINT))
     }
 
     /// The first bytes of what was written, `length` or what there is.
@@ -61,11 +67,46 @@ impl Destination {
                 Ok(0) => break,
                 Ok(more) => count += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::file(&self.aside, &error, HINT)),
+                Err(error) => return Err(Error::file(&self.shown, &error, HINT)),
             }
         }
         bytes.truncate(count);
         Ok(bytes)
+    }
+}
+
+impl Destination {
+    /// Opens an empty file beside `path`.
+    pub fn open(path: &Path) -> Result<Destination, Error> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(ASIDE_SUFFIX);
+        let aside = PathBuf::from(aside);
+        let file = open_locked(&aside).map_err(|error| Error::file(&aside, &error, HINT))?;
+        let content = Content::new(file, &aside);
+        Ok(Destination { content, aside, path: path.to_owned(), published: false })
+    }
+
+    /// What is written.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Publishes `file`, which has no name yet, in place of what was written here.
+    ///
+    /// # Errors
+    /// When the file system cannot name it, or another process has taken the name aside.
+    pub fn publish_instead(mut self, file: &File) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::file(&self.aside, &error, HINT);
+        // Before it has a name: whoever finds it under that must not write into it.
+        file.try_lock().map_err(|error| failed(error.into()))?;
+        fs::remove_file(&self.aside).map_err(failed)?;
+        // What has this name from now on may be another process's.
+        self.published = true;
+        let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, nameless, CWD, &self.aside, AtFlags::SYMLINK_FOLLOW)
+            .map_err(|errno| failed(errno.into()))?;
+        self.published = false;
+        self.publish()
     }
 
     /// Gives the file its name, in place of what may have had it.
@@ -136,15 +177,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("RECOVERYXLOG");
         let destination = Destination::open(&path).unwrap();
-        destination.file().write_all_at(b"half", 0).unwrap();
+        destination.content().file().write_all_at(b"half", 0).unwrap();
         assert!(!path.exists());
         drop(destination);
         assert_eq!(names(folder.path()), [""; 0]);
 
         let destination = Destination::open(&path).unwrap();
-        destination.file().write_all_at(b"whole", 0).unwrap();
-        assert_eq!(destination.beginning(2).unwrap(), b"wh");
-        assert_eq!(destination.beginning(9).unwrap(), b"whole");
+        destination.content().file().write_all_at(b"whole", 0).unwrap();
+        assert_eq!(destination.content().beginning(2).unwrap(), b"wh");
+        assert_eq!(destination.content().beginning(9).unwrap(), b"whole");
         destination.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(folder.path()), ["RECOVERYXLOG"]);
@@ -157,9 +198,9 @@ mod tests {
         fs::write(&path, "stale and longer").unwrap();
         fs::write(folder.path().join("RECOVERYXLOG.highwater"), "left by a killed process").unwrap();
         let destination = Destination::open(&path).unwrap();
-        destination.file().write_all_at(b"first try, longer", 0).unwrap();
-        destination.empty().unwrap();
-        destination.file().write_all_at(b"new", 0).unwrap();
+        destination.content().file().write_all_at(b"first try, longer", 0).unwrap();
+        destination.content().empty().unwrap();
+        destination.content().file().write_all_at(b"new", 0).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"stale and longer");
         destination.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
@@ -172,12 +213,34 @@ mod tests {
         let first = Destination::open(&path).unwrap();
         let error = Destination::open(&path).unwrap_err().to_string();
         assert!(error.contains("another process") && error.contains("hint: "), "{error}");
-        first.file().write_all_at(b"first", 0).unwrap();
+        first.content().file().write_all_at(b"first", 0).unwrap();
         first.publish().unwrap();
         let second = Destination::open(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"first", "the second one has a file of its own");
         drop(second);
         assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn r08_a_file_without_a_name_is_given_the_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("RECOVERYXLOG");
+        fs::write(&path, "stale").unwrap();
+        let ready = tempfile::tempfile_in(folder.path()).unwrap();
+        ready.write_all_at(b"fetched before", 0).unwrap();
+        Destination::open(&path).unwrap().publish_instead(&ready).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"fetched before");
+        assert_eq!(names(folder.path()), ["RECOVERYXLOG"]);
+        let found = File::open(&path).unwrap();
+        assert!(matches!(found.try_lock(), Err(TryLockError::WouldBlock)), "nobody writes into it");
+        drop(found);
+        // Not one that was removed meanwhile: it has no content to be trusted.
+        fs::write(folder.path().join("gone"), "gone").unwrap();
+        let gone = File::open(folder.path().join("gone")).unwrap();
+        fs::remove_file(folder.path().join("gone")).unwrap();
+        Destination::open(&path).unwrap().publish_instead(&gone).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"fetched before");
+        assert_eq!(names(folder.path()), ["RECOVERYXLOG"]);
     }
 
     #[test]

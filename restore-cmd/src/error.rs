@@ -61,6 +61,11 @@ pub enum Error {
     /// The system gives no runtime.
     #[error("cannot start the runtime: {0}; hint: look at the limits of PostgreSQL's user")]
     Runtime(std::io::Error),
+    /// The worker has no socket, no process.
+    #[error(
+        "the worker cannot work: {0}; hint: the command does without; look at the limits of PostgreSQL's user"
+    )]
+    Worker(std::io::Error),
     /// A file of the data directory cannot be read or written.
     #[error("{path}: {message}; hint: {hint}", path = path.display())]
     File {
@@ -95,7 +100,7 @@ impl Error {
             Error::Repository(error) if error.is_config() => Exit::Usage,
             Error::Repository(Inner::Name { .. }) => Exit::Usage,
             Error::OtherSegment { .. } | Error::Hole { .. } => Exit::Damaged,
-            Error::Repository(_) | Error::Runtime(_) | Error::File { .. } => Exit::Failed,
+            Error::Repository(_) | Error::Runtime(_) | Error::Worker(_) | Error::File { .. } => Exit::Failed,
         }
     }
 }

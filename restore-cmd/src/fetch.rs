@@ -1,16 +1,16 @@
 //! Asking one repository for the file.
 
 use highwater_repository::config::RepositoryConfig;
-use highwater_repository::{ClusterName, ClusterRepository, Repository, WalHead};
+use highwater_repository::{ClusterName, ClusterRepository, Plain, Repository, WalHead};
 use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, WalFile, check_first_page};
 
 use crate::decide::{self, Answer};
-use crate::destination::Destination;
+use crate::destination::Content;
 use crate::error::Error;
 use crate::tail;
 
 /// How many bytes of a segment the check of its first page wants: more than its header has.
-const FIRST_PAGE_BYTES: usize = 64;
+pub const FIRST_PAGE_BYTES: usize = 64;
 
 /// What is wanted.
 #[derive(Debug)]
@@ -23,9 +23,9 @@ pub struct Wanted {
     pub system_id: Option<SystemId>,
 }
 
-/// Fetches the file from the repository of these settings into `destination`, where it is verified but not published.
-pub async fn fetch(config: &RepositoryConfig, wanted: &Wanted, destination: &Destination) -> Answer {
-    match try_fetch(config, wanted, destination).await {
+/// Fetches the file from the repository of these settings into `content`, verified but not published.
+pub async fn fetch(config: &RepositoryConfig, wanted: &Wanted, content: &Content) -> Answer {
+    match try_fetch(config, wanted, content).await {
         Ok(Found::Whole) => Answer::Found,
         Ok(Found::UpTo(end)) => Answer::Partly(end),
         Ok(Found::Nothing) => Answer::NotThere,
@@ -43,47 +43,47 @@ enum Found {
 
 /// What the repository has of the file. It is said not to have it only when everything is as it must be for that answer:
 /// the repository is one, it knows the cluster, and it has nothing later of the timeline (R6).
-async fn try_fetch(
-    config: &RepositoryConfig,
-    wanted: &Wanted,
-    destination: &Destination,
-) -> Result<Found, Error> {
+async fn try_fetch(config: &RepositoryConfig, wanted: &Wanted, content: &Content) -> Result<Found, Error> {
     let repository = Repository::connect(config)?;
     let system_id = match wanted.system_id {
         Some(system_id) => system_id,
         None => only_system(&repository, &wanted.cluster).await?,
     };
     let cluster = repository.cluster(&wanted.cluster, system_id);
-    if has(&cluster, wanted.file, destination).await? {
+    if has(&cluster, wanted.file, content).await?.is_some() {
         return Ok(Found::Whole);
     }
     repository.facts().await?;
     let size = cluster.facts().await?.segment_size;
     if let WalFile::Segment(segment) = wanted.file
-        && let Some(end) = tail::fetch(&cluster, size, segment, config, destination).await?
+        && let Some(end) = tail::fetch(&cluster, size, segment, config, content).await?
     {
         return Ok(if end < segment.end(size) { Found::UpTo(end) } else { Found::Whole });
     }
     let Some(shown_by) = gap(&cluster, size, wanted.file).await? else { return Ok(Found::Nothing) };
     // Both may have been archived since it was asked for, in their order: then it is there now.
-    if has(&cluster, wanted.file, destination).await? {
+    if has(&cluster, wanted.file, content).await?.is_some() {
         return Ok(Found::Whole);
     }
     Err(Error::Hole { repository: config.label().to_owned(), shown_by })
 }
 
-/// Writes the file into `destination` and verifies it (R7). False only when the store has answered that there is no such
+/// Writes the file into `content` and verifies it (R7). `None` only when the store has answered that there is no such
 /// object.
-async fn has(cluster: &ClusterRepository, file: WalFile, destination: &Destination) -> Result<bool, Error> {
-    destination.empty()?;
+pub async fn has(
+    cluster: &ClusterRepository,
+    file: WalFile,
+    content: &Content,
+) -> Result<Option<Plain>, Error> {
+    content.empty()?;
     let key = cluster.section().wal(file);
-    match cluster.get_wal_into(file, destination.file()).await {
-        Ok(head) => check_header(cluster, &head, destination).map(|()| true),
+    match cluster.get_wal_into(file, content.file()).await {
+        Ok(head) => check_header(cluster, &head, content).map(|()| Some(head.plain)),
         // An answer about another object, such as a key that the segment is encrypted to, says nothing of this one.
         Err(highwater_repository::Error::Store(error))
             if error.is_not_found() && error.key == key.as_str() =>
         {
-            Ok(false)
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }
@@ -94,11 +94,11 @@ async fn has(cluster: &ClusterRepository, file: WalFile, destination: &Destinati
 pub(crate) fn check_header(
     cluster: &ClusterRepository,
     head: &WalHead,
-    destination: &Destination,
+    content: &Content,
 ) -> Result<(), Error> {
     let (WalFile::Segment(name) | WalFile::Partial(name)) = head.file else { return Ok(()) };
     let size = SegmentSize::new(head.plain.length)?;
-    let beginning = destination.beginning(FIRST_PAGE_BYTES)?;
+    let beginning = content.beginning(FIRST_PAGE_BYTES)?;
     check_first_page(name, size, Some(cluster.system_id()), &beginning)
         .map_err(|refusal| Error::OtherSegment { repository: cluster.repository().url(), refusal })
 }

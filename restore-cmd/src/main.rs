@@ -14,8 +14,10 @@
 //! | `destination` | the place of the file (R8) |
 //! | `fetch` | asking one repository (R7) |
 //! | `tail` | a segment put together from its pieces |
+//! | `ahead` | a process beside it that has fetched what PostgreSQL asks for next |
 //! | `decide` | what PostgreSQL is told (R6) |
 
+mod ahead;
 mod arguments;
 mod data_directory;
 mod decide;
@@ -34,6 +36,7 @@ use std::time::Duration;
 use highwater_repository::Config;
 use highwater_repository::config::RepositoryConfig;
 
+use crate::ahead::{Ahead, Helper};
 use crate::arguments::{Command, Options};
 use crate::decide::Answer;
 use crate::destination::Destination;
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     guard::catch_panics();
     let exit = match arguments::parse(std::env::args_os().skip(1)) {
         Ok(Command::Restore(options)) => run(&options),
+        Ok(Command::Work(options)) => ahead::work(&options),
         Ok(Command::Help) => say::answer(arguments::HELP),
         Ok(Command::Version) => {
             say::answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
@@ -72,12 +76,34 @@ fn run(options: &Options) -> Exit {
 fn restore(options: &Options, is_standby: bool) -> Result<Exit, Error> {
     let config = Config::load(options.config.as_deref())?;
     let wanted = wanted(options, &config)?;
+    let ahead = Ahead::of(&wanted, options, &config);
+    let mut helper = Helper::None;
+    if let Some(ahead) = &ahead {
+        helper = ahead.ask();
+        if let Helper::HasIt(file) = &helper
+            && Destination::open(&options.path)?.publish_instead(file).is_ok()
+        {
+            if options.verbose {
+                say::line(&format!("{}: was fetched ahead", options.file));
+            }
+            return Ok(Exit::Found);
+        }
+    }
+    let exit = fetch(options, &config, &wanted, is_standby)?;
+    if let Some(ahead) = ahead.filter(|_| exit == Exit::Found) {
+        ahead.go_on(helper);
+    }
+    Ok(exit)
+}
+
+/// Asks the repositories, one after the other.
+fn fetch(options: &Options, config: &Config, wanted: &Wanted, is_standby: bool) -> Result<Exit, Error> {
     let destination = Destination::open(&options.path)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let ask = |repository: &RepositoryConfig| {
         let settings = if is_standby { impatient(repository) } else { repository.clone() };
-        let answer = runtime.block_on(fetch::fetch(&settings, &wanted, &destination));
+        let answer = runtime.block_on(fetch::fetch(&settings, wanted, destination.content()));
         tell(&answer, repository, options);
         answer
     };

@@ -5,14 +5,14 @@ use highwater_repository::{ClusterRepository, Sink};
 use highwater_wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile};
 
 use crate::decide;
-use crate::destination::Destination;
+use crate::destination::Content;
 use crate::error::Error;
 use crate::fetch::check_header;
 
 /// A receiver that is at work may have put more between two looks; a hole stays one.
 const TRIES: usize = 3;
 
-/// Writes what there is of the segment into `destination`, verified (R7), behind it zeros: PostgreSQL takes them for the end of the
+/// Writes what there is of the segment into `content`, verified (R7), behind it zeros: PostgreSQL takes them for the end of the
 /// WAL. Answers where it ends; `None` where there is nothing of it.
 ///
 /// Where the pieces end, the WAL must end (R6): what shows that it went on is a hole.
@@ -21,7 +21,7 @@ pub(crate) async fn fetch(
     size: SegmentSize,
     segment: SegmentName,
     config: &RepositoryConfig,
-    destination: &Destination,
+    content: &Content,
 ) -> Result<Option<Lsn>, Error> {
     let key = cluster.section().wal(WalFile::Segment(segment));
     let mut hole = None;
@@ -39,9 +39,9 @@ pub(crate) async fn fetch(
         let end = object.head.received.unwrap_or(segment.end(size));
         hole = if end < segment.end(size) { went_on(cluster, segment, end).await? } else { None };
         if hole.is_none() {
-            destination.empty()?;
-            destination.file().write_at(0, &object.bytes).map_err(highwater_repository::Error::Sink)?;
-            return check_header(cluster, &object.head, destination).map(|()| Some(end));
+            content.empty()?;
+            content.file().write_at(0, &object.bytes).map_err(highwater_repository::Error::Sink)?;
+            return check_header(cluster, &object.head, content).map(|()| Some(end));
         }
     }
     Err(Error::Hole { repository: config.label().to_owned(), shown_by: hole.unwrap_or_default() })

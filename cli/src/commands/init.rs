@@ -109,6 +109,8 @@ impl Setup {
             data_directory: None,
             archive_check: Check::default(),
             retention: Default::default(),
+            archive_ahead: ClusterConfig::DEFAULT_ARCHIVE_AHEAD,
+            restore_ahead: ClusterConfig::DEFAULT_RESTORE_AHEAD,
         };
         Ok(Setup { path, exists: false, repositories: vec![repository], cluster })
     }

@@ -122,6 +122,10 @@ pub struct ClusterConfig {
     pub archive_check: Check,
     /// What is to be kept of it, as far as that differs from other clusters.
     pub retention: RetentionConfig,
+    /// How many segments are on their way into a remote repository at once; with 0 one at a time, each by its own call.
+    pub archive_ahead: usize,
+    /// How many segments a recovery has fetched before it asks for them; with 0 none.
+    pub restore_ahead: usize,
 }
 
 #[derive(Deserialize)]
@@ -168,10 +172,22 @@ struct ClusterSettings {
     data_directory: Option<PathBuf>,
     #[serde(default)]
     archive_check: Check,
+    #[serde(default = "default_archive_ahead", deserialize_with = "ahead")]
+    archive_ahead: usize,
+    #[serde(default = "default_restore_ahead", deserialize_with = "ahead")]
+    restore_ahead: usize,
 }
 
 impl ClusterSettings {
-    const SETTINGS: &[&str] = &["connection", "password", "password-file", "data-directory", "archive-check"];
+    const SETTINGS: &[&str] = &[
+        "connection",
+        "password",
+        "password-file",
+        "data-directory",
+        "archive-check",
+        "archive-ahead",
+        "restore-ahead",
+    ];
 }
 
 /// The settings of a repository, those of its store among them.
@@ -203,6 +219,18 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
 
 fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     within(usize::deserialize(deserializer)?, 1, Compression::MAX_THREADS)
+}
+
+fn default_archive_ahead() -> usize {
+    ClusterConfig::DEFAULT_ARCHIVE_AHEAD
+}
+
+fn default_restore_ahead() -> usize {
+    ClusterConfig::DEFAULT_RESTORE_AHEAD
+}
+
+fn ahead<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    within(usize::deserialize(deserializer)?, 0, ClusterConfig::MAX_AHEAD)
 }
 
 fn within<T: PartialOrd + std::fmt::Display, E: serde::de::Error>(value: T, low: T, high: T) -> Result<T, E> {
@@ -414,6 +442,13 @@ impl RepositoryConfig {
 }
 
 impl ClusterConfig {
+    /// Segments on their way at once where nothing is said.
+    pub const DEFAULT_ARCHIVE_AHEAD: usize = 4;
+    /// Segments fetched ahead where nothing is said.
+    pub const DEFAULT_RESTORE_AHEAD: usize = 8;
+    /// The most of either.
+    pub const MAX_AHEAD: usize = 32;
+
     fn from_table(
         name: ClusterName,
         table: Table<'_>,
@@ -428,6 +463,8 @@ impl ClusterConfig {
             data_directory: settings.data_directory,
             archive_check: settings.archive_check,
             retention: retention.map(Table::read).transpose()?.unwrap_or_default(),
+            archive_ahead: settings.archive_ahead,
+            restore_ahead: settings.restore_ahead,
         })
     }
 

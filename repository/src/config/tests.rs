@@ -33,6 +33,8 @@ allow-unsafe-store = true
 connection = "host=/run/postgresql user=backup"
 data-directory = "/var/lib/postgresql/15/main"
 archive-check = "header"
+archive-ahead = 0
+restore-ahead = 32
 password-file = "/etc/highwater/password"
 
 [cluster.other]
@@ -56,7 +58,11 @@ fn a_file_is_read_whole() {
     assert_eq!(cluster.connection.as_ref().unwrap().expose(), "host=/run/postgresql user=backup");
     assert_eq!(cluster.archive_check, Check::Header);
     assert_eq!(cluster.data_directory.as_deref(), Some(Path::new("/var/lib/postgresql/15/main")));
-    assert_eq!(config.clusters[1].archive_check, Check::Full);
+    assert_eq!((cluster.archive_ahead, cluster.restore_ahead), (0, 32));
+    let other = &config.clusters[1];
+    assert_eq!((other.archive_check, other.archive_ahead, other.restore_ahead), (Check::Full, 4, 8));
+    let error = parse("[repository]\nurl='file:///r'\n[cluster.a]\narchive-ahead = 33", &[]).unwrap_err();
+    assert!(error.to_string().contains("33 is not from 0 to 32"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use highwater_tests::postgres::Builder;
 use highwater_tests::{CLUSTER, Output, Postgres, Program, Site, StopMode, give_to_server_account};
@@ -45,6 +46,19 @@ pub fn archive(site: &Site, data: &Path, name: &str) -> Program {
 /// `highwater-restore-cmd` in a folder, as PostgreSQL calls it in the data directory.
 pub fn fetch(site: &Site, folder: &Path, name: &str, place: &str) -> Program {
     site.program("highwater-restore-cmd", [name, place]).in_folder(folder)
+}
+
+/// The process ids of what the two commands have started for this site and left running.
+pub fn workers(site: &Site) -> Vec<u32> {
+    let config = site.config();
+    let is_one = |process: &u32| {
+        let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        words.get(1) == Some(&&b"--worker"[..]) && words.contains(&config.as_os_str().as_encoded_bytes())
+    };
+    let processes = fs::read_dir("/proc").unwrap();
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(is_one).collect()
 }
 
 /// Asserts that the repository gives back exactly this file.
@@ -117,7 +131,7 @@ pub struct LostCluster {
     pub site: Site,
     pub copy: PathBuf,
     pub segments: Vec<String>,
-    copies: std::cell::Cell<u32>,
+    copies: AtomicU32,
 }
 
 /// The restore point behind the five commits.
@@ -137,7 +151,12 @@ impl LostCluster {
         server.sql(&format!("select pg_create_restore_point('{RESTORE_POINT}')"));
         server.archive_now();
         server.stop(StopMode::Fast);
-        LostCluster { site, copy, segments, copies: std::cell::Cell::new(0) }
+        LostCluster::behind(site, copy, segments)
+    }
+
+    /// A cluster of which a copy is left and these segments in the site's archive.
+    pub fn behind(site: Site, copy: PathBuf, segments: Vec<String>) -> LostCluster {
+        LostCluster { site, copy, segments, copies: AtomicU32::new(0) }
     }
 
     /// A fresh copy of the cluster, set up to recover from the archive. Not started.
@@ -155,8 +174,8 @@ impl LostCluster {
 
     /// A fresh copy of the cluster as it was before the commits.
     pub fn fresh_copy(&self) -> PathBuf {
-        self.copies.set(self.copies.get() + 1);
-        let data = self.site.path(&format!("copy-{}", self.copies.get()));
+        let number = 1 + self.copies.fetch_add(1, Ordering::Relaxed);
+        let data = self.site.path(&format!("copy-{number}"));
         Program::new("cp", [Path::new("-a"), &self.copy, &data]).run().succeeds();
         data
     }

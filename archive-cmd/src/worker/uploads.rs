@@ -1,0 +1,429 @@
+//! What is on its way and what is durable.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::SystemTime;
+
+use highwater_repository::config::ClusterConfig;
+use highwater_repository::{Plain, Repository, Stored};
+use highwater_storage::{Gate, GateKeeper, gate};
+use highwater_wal::{Lsn, SystemId, WalFile};
+use highwater_worker::{Background, SIGN_OF_LIFE};
+
+use crate::archive::{self, Prepared};
+use crate::error::Error;
+use crate::job::Job;
+use crate::source::{Source, Stamp};
+use crate::worker::connected::Connected;
+use crate::worker::order::{self, Known};
+use crate::worker::{Reply, Request};
+
+/// As many files are durable, or on their way, that no call has asked for yet.
+const MOST_AHEAD: usize = 64;
+/// As many files are remembered that calls were told of: PostgreSQL marks each as done right after.
+const MOST_TOLD: usize = 256;
+/// As many files are on their way, beyond the setting, because calls have asked for them.
+const MOST_ASKED: usize = 4;
+
+/// So often a file is begun with for one call.
+const MOST_BEGINNINGS: usize = 4;
+
+/// Connects to the repositories.
+pub type Connect = Box<dyn Fn() -> Result<Vec<Connected>, Error> + Send + Sync>;
+
+/// The files of one `pg_wal` on their way into the repositories.
+pub struct Uploads {
+    cluster: ClusterConfig,
+    folder: PathBuf,
+    system_id: SystemId,
+    connect: Connect,
+    background: Background,
+    state: Mutex<State>,
+    /// Something has ended.
+    changed: Condvar,
+    encoders: Encoders,
+}
+
+impl fmt::Debug for Uploads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Uploads({})", self.folder.display())
+    }
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<WalFile, Upload>,
+    told: VecDeque<WalFile>,
+    /// Given up after every failure: a new connection reads credentials anew.
+    connected: Option<Arc<Vec<Connected>>>,
+}
+
+/// A file that was begun with.
+enum Upload {
+    /// It is on its way; in each repository its gate opens when it is durable there.
+    Running(Vec<Gate>),
+    Durable(Arc<Durable>),
+    Failed(String),
+}
+
+/// A file that is durable in every repository.
+struct Durable {
+    stamp: Stamp,
+    /// Before it was read.
+    read_at: SystemTime,
+    plain: Plain,
+    timeline_ended: Option<Lsn>,
+    stored: Vec<(String, bool)>,
+}
+
+impl Durable {
+    /// Whether this is the file of the request, with the content that was put: by what the file system says of it, else
+    /// by its digest.
+    fn is(&self, request: &Request, path: &Path) -> bool {
+        if self.timeline_ended != request.timeline_ended {
+            return false;
+        }
+        if self.stamp == request.stamp && self.stamp.proves_content(self.read_at) {
+            return true;
+        }
+        let content = Source::open(path, request.file).ok().filter(|source| source.stamp == request.stamp);
+        let plain = content.and_then(|source| source.read(Plain::of_content(source.content())).ok());
+        plain == Some(self.plain)
+    }
+}
+
+impl Uploads {
+    /// None yet.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new(
+        cluster: ClusterConfig,
+        folder: PathBuf,
+        system_id: SystemId,
+        connect: Connect,
+    ) -> io::Result<Arc<Uploads>> {
+        let background = Background::start()?;
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let encoders = Encoders::default();
+        Ok(Arc::new(Uploads { cluster, folder, system_id, connect, background, state, changed, encoders }))
+    }
+
+    /// Whether anything is on its way.
+    pub fn is_busy(&self) -> bool {
+        self.lock().running() > 0
+    }
+
+    /// Makes the file of a call durable, if that isn't done or on its way, and answers when it is; `is_wanted` is asked
+    /// every now and then.
+    pub fn make_durable(self: &Arc<Self>, request: &Request, mut is_wanted: impl FnMut() -> bool) -> Reply {
+        let path = self.folder.join(request.file.to_string());
+        if request.folder != self.folder {
+            return Reply::DoItYourself("it lies in another folder".to_owned());
+        }
+        // Again where what was put ahead turns out to be another file, had to wait for one that failed, or was the answer to
+        // another call.
+        for _ in 0..MOST_BEGINNINGS {
+            match self.begin(request.file) {
+                Err(error) => return Reply::DoItYourself(error.to_string()),
+                Ok(true) => self.go_ahead(),
+                // What follows is on its way already, or waits for no more than for this answer.
+                Ok(false) => {}
+            }
+            match self.wait(request.file, &mut is_wanted) {
+                Ok(Some(durable)) if durable.is(request, &path) => {
+                    self.lock().tell(request.file);
+                    return Reply::Durable(durable.stored.clone());
+                }
+                Ok(Some(_)) => self.lock().forget(request.file),
+                Ok(None) => {}
+                Err(reason) => return Reply::DoItYourself(reason),
+            }
+        }
+        Reply::DoItYourself("the file is changing".to_owned())
+    }
+
+    /// Begins with a file that a call has asked for; false where it has begun before. What failed is tried again.
+    fn begin(self: &Arc<Self>, file: WalFile) -> Result<bool, Error> {
+        let mut state = self.lock();
+        match state.files.get(&file) {
+            Some(Upload::Running(_) | Upload::Durable(_)) => return Ok(false),
+            Some(Upload::Failed(_)) | None => state.forget(file),
+        }
+        if state.running() >= self.cluster.archive_ahead + MOST_ASKED {
+            return Err(Error::Worker(io::Error::other("too many files are on their way")));
+        }
+        self.start(&mut state, file, None).map(|()| true)
+    }
+
+    /// Waits until the file is durable or has failed; the reason where it has, and `None` where it has to be begun with
+    /// again.
+    fn wait(
+        &self,
+        file: WalFile,
+        is_wanted: &mut impl FnMut() -> bool,
+    ) -> Result<Option<Arc<Durable>>, String> {
+        let mut state = self.lock();
+        loop {
+            match state.files.get(&file) {
+                Some(Upload::Running(_)) => {}
+                Some(Upload::Durable(durable)) => return Ok(Some(Arc::clone(durable))),
+                Some(Upload::Failed(reason)) => return Err(reason.clone()),
+                None => return Ok(None),
+            }
+            let (woken, waited) =
+                self.changed.wait_timeout(state, SIGN_OF_LIFE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if waited.timed_out() {
+                drop(state);
+                if !is_wanted() {
+                    return Err("the caller has gone".to_owned());
+                }
+                state = self.lock();
+            }
+        }
+    }
+
+    /// Begins with what PostgreSQL will ask for next.
+    pub fn go_ahead(self: &Arc<Self>) {
+        // Twice: a listing may have missed what was marked while it was read, though it has what was marked later. The
+        // second one has everything that was marked before anything in the first.
+        let (Ok(first), Ok(mut ready)) = (self.ready(), self.ready()) else { return };
+        ready.extend(&first);
+        order::sort(&mut ready);
+        let mut state = self.lock();
+        state.tidy(&ready);
+        let free = self.cluster.archive_ahead.saturating_sub(state.running());
+        let steps =
+            order::next(&ready, |file| first.contains(&file), |file| state.known(file), free, MOST_AHEAD);
+        for step in steps {
+            let after = step.after.and_then(|file| state.gates(file));
+            if (step.after.is_some() && after.is_none()) || self.start(&mut state, step.file, after).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// The files that PostgreSQL has marked as ready.
+    fn ready(&self) -> io::Result<Vec<WalFile>> {
+        let mut ready = Vec::new();
+        for entry in fs::read_dir(self.folder.join("archive_status"))? {
+            let name = entry?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".ready"));
+            ready.extend(name.and_then(|name| name.parse::<WalFile>().ok()));
+        }
+        Ok(ready)
+    }
+
+    /// Begins with a file; in each repository it comes to be after the gate of `after`.
+    fn start(
+        self: &Arc<Self>,
+        state: &mut State,
+        file: WalFile,
+        after: Option<Vec<Gate>>,
+    ) -> Result<(), Error> {
+        let connected = match &state.connected {
+            Some(connected) => Arc::clone(connected),
+            None => {
+                // The connections of a client live on the runtime that it was made in.
+                let _runtime = self.background.handle().enter();
+                Arc::clone(state.connected.insert(Arc::new((self.connect)()?)))
+            }
+        };
+        let (keepers, gates): (Vec<_>, Vec<_>) = connected.iter().map(|_| gate()).unzip();
+        let this = Arc::clone(self);
+        let work = move || {
+            let result = this.put(file, &connected, keepers, after);
+            let is_its_fault = !matches!(result, Err(Error::NotItsTurn));
+            this.lock().end(file, result);
+            this.changed.notify_all();
+            // What waited for a file that failed is begun with again when that one is durable.
+            if is_its_fault {
+                this.go_ahead();
+            }
+        };
+        thread::Builder::new().spawn(work).map_err(Error::Thread)?;
+        state.files.insert(file, Upload::Running(gates));
+        Ok(())
+    }
+
+    /// Checks a file as a call would, and puts it into every repository.
+    fn put(
+        &self,
+        file: WalFile,
+        connected: &Arc<Vec<Connected>>,
+        keepers: Vec<GateKeeper>,
+        after: Option<Vec<Gate>>,
+    ) -> Result<Durable, Error> {
+        let read_at = SystemTime::now();
+        let job = Job::new(&self.cluster, &self.folder.join(file.to_string()))?;
+        if job.system_id != self.system_id {
+            return Err(Error::Worker(io::Error::other("the data directory is another cluster's now")));
+        }
+        let prepared = {
+            let _turn = self.encoders.turn();
+            let repositories: Vec<Repository> =
+                connected.iter().map(|connected| connected.repository().clone()).collect();
+            archive::prepare(&job, &repositories)?
+        };
+        let nowhere = || Error::Worker(io::Error::other("there is no repository"));
+        let plain = prepared.first().map(Prepared::plain).ok_or_else(nowhere)?;
+        let (sender, answers) = channel();
+        for (number, (prepared, keeper)) in prepared.into_iter().zip(keepers).enumerate() {
+            let (connected, sender) = (Arc::clone(connected), sender.clone());
+            let after = after.as_ref().and_then(|gates| gates.get(number).cloned());
+            self.background.handle().spawn(async move {
+                let result = put_after(&connected[number], prepared, after).await;
+                if result.is_ok() {
+                    keeper.open();
+                }
+                // Nobody has gone: the thread waits for all.
+                let _ = sender.send((number, result));
+            });
+        }
+        drop(sender);
+        let mut stored = Vec::new();
+        let mut failed = None;
+        for (number, result) in answers {
+            match result {
+                Ok(how) => stored.push((connected[number].label.clone(), how == Stored::Created)),
+                // Of several, that which is its own fault.
+                Err(Error::NotItsTurn) if failed.is_some() => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            // A task that was lost has said nothing.
+            None if stored.len() < connected.len() => {
+                Err(Error::Worker(io::Error::other("a request was lost")))
+            }
+            None => {
+                let (stamp, timeline_ended) = (job.source.stamp, job.known.timeline_ended);
+                Ok(Durable { stamp, read_at, plain, timeline_ended, stored })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a file into a repository after the one before it is durable there: not at all when that fails.
+pub(super) async fn put_after(
+    connected: &Connected,
+    prepared: Prepared,
+    after: Option<Gate>,
+) -> Result<Stored, Error> {
+    let Some(gate) = after else { return connected.put(prepared).await };
+    tokio::select! {
+        result = connected.put(prepared.behind(gate.clone())) => result,
+        () = gate.lost() => Err(Error::NotItsTurn),
+    }
+}
+
+impl State {
+    fn running(&self) -> usize {
+        self.files.values().filter(|upload| matches!(upload, Upload::Running(_))).count()
+    }
+
+    fn known(&self, file: WalFile) -> Known {
+        match self.files.get(&file) {
+            Some(Upload::Running(_)) => Known::Running,
+            Some(Upload::Durable(_)) => Known::Durable,
+            Some(Upload::Failed(_)) => Known::Failed,
+            None if self.told.contains(&file) => Known::Told,
+            None => Known::New,
+        }
+    }
+
+    fn gates(&self, file: WalFile) -> Option<Vec<Gate>> {
+        match self.files.get(&file) {
+            Some(Upload::Running(gates)) => Some(gates.clone()),
+            _ => None,
+        }
+    }
+
+    /// What became of a file.
+    fn end(&mut self, file: WalFile, result: Result<Durable, Error>) {
+        match result {
+            Ok(durable) => {
+                self.files.insert(file, Upload::Durable(Arc::new(durable)));
+            }
+            Err(Error::NotItsTurn) => {
+                self.files.remove(&file);
+            }
+            Err(error) => {
+                self.connected = None;
+                self.files.insert(file, Upload::Failed(error.to_string()));
+            }
+        }
+    }
+
+    /// Forgets, when there are many, files that no call will ask for: PostgreSQL has no mark for them any more.
+    fn tidy(&mut self, ready: &[WalFile]) {
+        if self.files.len() > 2 * MOST_AHEAD {
+            let ready: BTreeSet<&WalFile> = ready.iter().collect();
+            self.files.retain(|file, upload| matches!(upload, Upload::Running(_)) || ready.contains(file));
+        }
+    }
+
+    /// A call was told that the file is durable. Another call for it is another file, until that is known to be the
+    /// same.
+    fn tell(&mut self, file: WalFile) {
+        self.forget(file);
+        self.told.push_back(file);
+        while self.told.len() > MOST_TOLD {
+            self.told.pop_front();
+        }
+    }
+
+    fn forget(&mut self, file: WalFile) {
+        if !matches!(self.files.get(&file), Some(Upload::Running(_))) {
+            self.files.remove(&file);
+        }
+        self.told.retain(|told| *told != file);
+    }
+}
+
+/// As many files are checked and compressed at once as there are processors.
+#[derive(Debug)]
+struct Encoders {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Default for Encoders {
+    fn default() -> Encoders {
+        let count = thread::available_parallelism().map_or(1, |count| count.get());
+        Encoders { free: Mutex::new(count), freed: Condvar::new() }
+    }
+}
+
+impl Encoders {
+    fn turn(&self) -> Turn<'_> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Turn(self)
+    }
+}
+
+struct Turn<'a>(&'a Encoders);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
