@@ -1,8 +1,10 @@
 """Runs a command as user postgres where root runs the benchmark, and tells what it took."""
 
+import ctypes
 import dataclasses
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +31,11 @@ def own(path):
         os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
+def own_new(path):
+    path.touch()
+    own(path)
+
+
 def run(command, cwd="/", env=None):
     words = [str(word) for word in command]
     variables = {**os.environ, **{name: str(value) for name, value in (env or {}).items()}}
@@ -45,3 +52,58 @@ def run(command, cwd="/", env=None):
 
 def shell(line, cwd="/", env=None):
     return run(["/bin/sh", "-c", line], cwd, env)
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Family:
+    """What a run of commands took, with everything that they leave running behind them."""
+
+    def __init__(self):
+        # What is orphaned becomes a child of this process, so that its time is known when it ends.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.walls, self.cpu = [], 0.0
+        self.begun = time.perf_counter()
+
+    def run(self, command, cwd="/", env=None):
+        taken = run(command, cwd, env)
+        self.walls.append(taken.wall)
+        self.cpu += taken.cpu
+
+    def end(self, name):
+        """The time from the first command to the last one's end; what still runs under this name is ended."""
+        wall = time.perf_counter() - self.begun
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit:
+            for process in children(name):
+                os.kill(process, signal.SIGTERM)
+            try:
+                process, _, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return wall
+            if process:
+                self.cpu += usage.ru_utime + usage.ru_stime
+            elif not children(""):
+                return wall
+            else:
+                time.sleep(0.05)
+        sys.exit(f"{name} does not end")
+
+
+def children(name):
+    """This process's children whose command line contains the name; servers that it keeps are none of them."""
+    found = []
+    for folder in os.listdir("/proc"):
+        if not folder.isdigit():
+            continue
+        try:
+            with open(f"/proc/{folder}/stat", encoding="utf-8", errors="replace") as stat:
+                parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+            with open(f"/proc/{folder}/cmdline", encoding="utf-8", errors="replace") as line:
+                words = line.read()
+        except OSError:
+            continue
+        if parent == os.getpid() and name in words and "moto" not in words and "/postgres" not in words:
+            found.append(int(folder))
+    return found

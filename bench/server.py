@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import sys
 
 import measure
 
@@ -43,11 +45,20 @@ class Site:
         measure.run([self.bin["highwater"], "init", *arguments], env={"HIGHWATER_CONFIG": config})
         return config
 
+    def another(self, name, cluster, repository):
+        """A configuration for a repository that is there already."""
+        config = self.place / f"{name}.toml"
+        config.write_text(f'[repository]\n{repository}\n[cluster.main]\ndata-directory = "{cluster.data}"\n')
+        measure.own(config)
+        return config
+
 
 class Cluster:
     def __init__(self, place, kind, megabytes):
         self.place, self.kind, self.megabytes = place, kind, megabytes
         self.data = place / "data"
+        # Where pgBackRest's repository of a round is, when it is no folder.
+        self.backrest_places = {}
         self.connection = f"host={place} port=5432 user=postgres dbname=postgres"
 
     def __enter__(self):
@@ -92,8 +103,61 @@ class Cluster:
             if self.kind == "pgbench":
                 measure.run([BIN / "pgbench", "-c", "4", "-T", "5", "-n", self.connection])
             else:
-                self.sql("create table if not exists again (like rows)")
-                self.sql("insert into again select * from rows limit 100000")
+                self.write_rows()
+
+    def base_and_segments(self, count):
+        """A copy of the data directory, and the segments of WAL that were written since: all of them inserts and updates."""
+        base = self.place / "base"
+        self.sql("checkpoint")
+        first = self.sql("select pg_walfile_name(pg_switch_wal())")
+        measure.run([BIN / "pg_ctl", "stop", "-D", self.data, "-m", "fast", "-s", "-w"])
+        measure.run(["cp", "-a", self.data, base])
+        measure.run([BIN / "pg_ctl", "start", "-D", self.data, "-w", "-s", "-l", self.place / "log"])
+        for name in os.listdir(base / "pg_wal"):
+            if len(name) == 24 and name < first:
+                os.remove(base / "pg_wal" / name)
+        return base, self.segments_after(first, count)
+
+    def segments_after(self, first, count):
+        while True:
+            current = self.sql("select pg_walfile_name(pg_switch_wal())")
+            done = sorted(name for name in os.listdir(self.data / "pg_wal") if len(name) == 24 and first <= name < current)
+            if len(done) >= count:
+                return done
+            if self.kind == "pgbench":
+                measure.run([BIN / "pgbench", "-c", "4", "-T", "5", "-n", self.connection])
+            else:
+                self.write_rows()
+
+    def write_rows(self):
+        self.sql("create table if not exists again (like rows)")
+        self.sql("insert into again select * from rows limit 100000")
+
+    def replayed(self, base, command):
+        """Recovers a copy with this restore_command; the seconds that PostgreSQL tells it has taken."""
+        data, log = self.place / "replayed", self.place / "replay.log"
+        measure.run(["cp", "-a", base, data])
+        quoted = command.replace("'", "''")
+        with open(data / "postgresql.auto.conf", "a", encoding="utf-8") as conf:
+            conf.write(f"restore_command = '{quoted}'\narchive_mode = off\nhot_standby = off\nport = 5433\n")
+        measure.own_new(data / "recovery.signal")
+        log.unlink(missing_ok=True)
+        measure.run([BIN / "pg_ctl", "start", "-D", data, "-w", "-s", "-t", "600", "-l", log])
+        measure.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-s"])
+        shutil.rmtree(data)
+        done = re.search(r"redo done at .* elapsed: ([0-9.]+) s", log.read_text())
+        if done is None:
+            sys.exit(f"{command}: nothing was replayed:\n{log.read_text()}")
+        return float(done.group(1))
+
+    def mark_ready(self, names):
+        """As PostgreSQL does with a segment that is complete."""
+        for name in names:
+            measure.own_new(self.data / "pg_wal/archive_status" / f"{name}.ready")
+
+    def mark_done(self, name):
+        status = self.data / "pg_wal/archive_status"
+        os.rename(status / f"{name}.ready", status / f"{name}.done")
 
     def all_segments(self):
         """The names of all completed segments, newest last."""
@@ -124,8 +188,9 @@ class Cluster:
         repository = self.place / f"backrest-{number}"
         repository.mkdir()
         measure.own(repository)
+        place = self.backrest_places.get(number, f"repo1-path={repository}\n")
         config.write_text(
-            f"[global]\nrepo1-path={repository}\nrepo1-retention-full=9\ncompress-type=lz4\ncompress-level=1\nprocess-max=2\n"
+            f"[global]\n{place}repo1-retention-full=9\ncompress-type=lz4\ncompress-level=1\nprocess-max=2\n"
             f"lock-path={self.place}/lock\nlog-level-file=off\nlog-level-console=error\n"
             f"[main]\npg1-path={self.data}\npg1-socket-path={self.place}\npg1-user=postgres\n"
         )
