@@ -65,17 +65,32 @@ pub(crate) struct SegmentBuffer {
 }
 
 impl SegmentBuffer {
-    pub(crate) fn new(name: SegmentName, size: SegmentSize, system_id: SystemId) -> SegmentBuffer {
+    /// For the bytes of a segment, in the memory of one that is put, where nobody holds that any more.
+    pub(crate) fn new(
+        name: SegmentName,
+        size: SegmentSize,
+        system_id: SystemId,
+        mut space: BytesMut,
+    ) -> SegmentBuffer {
         let bytes = size.bytes();
+        let length = usize::try_from(bytes).unwrap_or(0);
+        if !space.try_reclaim(length) {
+            space = BytesMut::with_capacity(length);
+        }
         SegmentBuffer {
             name,
             start: name.start(size),
             size: bytes,
             chunks: Vec::new(),
-            open: BytesMut::with_capacity(usize::try_from(bytes).unwrap_or(0)),
+            open: space,
             summary: Some(GrowingSummary::new(name, size, Some(system_id))),
             shown: name.start(size),
         }
+    }
+
+    /// Its memory, for the next one.
+    pub(crate) fn into_space(self) -> BytesMut {
+        self.open
     }
 
     pub(crate) fn start(&self) -> Lsn {
@@ -131,6 +146,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_segment_takes_the_memory_of_one_that_is_put_unless_somebody_holds_it() {
+        let size = SegmentSize::new(1 << 20).unwrap();
+        let name: SegmentName = "000000010000000000000003".parse().unwrap();
+        let filled = |space: BytesMut| {
+            let mut buffer = SegmentBuffer::new(name, size, SystemId(1), space);
+            buffer.push(&[1; 1 << 10]);
+            let first = buffer.slice(buffer.start(), buffer.end());
+            buffer.push(&vec![2; (1 << 20) - (1 << 10)]);
+            let all = buffer.slice(buffer.start(), buffer.end());
+            assert_eq!(buffer.missing(), 0);
+            (buffer, first, all.pieces()[0].as_ptr())
+        };
+        let (buffer, held, place) = filled(BytesMut::new());
+        drop(held);
+        let (buffer, held, again) = filled(buffer.into_space());
+        assert_eq!(again, place);
+        let (_, _, other) = filled(buffer.into_space());
+        assert_ne!(other, place);
+        assert_eq!(held.pieces()[0], [1; 1 << 10].as_slice());
+    }
+
     proptest! {
         #[test]
         fn any_slice_of_what_came_is_what_came(
@@ -139,7 +176,7 @@ mod tests {
         ) {
             let size = SegmentSize::new(1 << 20).unwrap();
             let name: SegmentName = "000000010000000000000003".parse().unwrap();
-            let mut buffer = SegmentBuffer::new(name, size, SystemId(1));
+            let mut buffer = SegmentBuffer::new(name, size, SystemId(1), BytesMut::new());
             let whole = pieces.concat();
             for (number, piece) in pieces.iter().enumerate() {
                 buffer.push(piece);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use highwater_repository::{Plain, TailPiece};
 use highwater_wal::{
     Check, CommitPoint, GrowingSummary, Lsn, SegmentName, SegmentSize, Summary, SystemId, TimelineId,
@@ -47,6 +47,8 @@ pub(crate) struct Engine<T> {
     target: Arc<T>,
     progress: Progress,
     buffers: VecDeque<SegmentBuffer>,
+    /// Memory of a segment that is put.
+    space: BytesMut,
     /// Pieces that are still to be compared, in order of their ends.
     expected: VecDeque<(TailPiece, Plain)>,
     piece: Option<(Put, PieceTask)>,
@@ -69,6 +71,7 @@ impl<T: Target> Engine<T> {
             target,
             progress: Progress::new(size.bytes(), taking.policy, place.begin, place.stored),
             buffers: VecDeque::new(),
+            space: BytesMut::new(),
             expected: expected.into(),
             piece: None,
             segment: None,
@@ -119,7 +122,8 @@ impl<T: Target> Engine<T> {
         let Taking { size, system_id, .. } = self.taking;
         if self.buffers.back().is_none_or(|last| last.missing() == 0) {
             let name = SegmentName::containing(self.timeline, self.progress.received(), size);
-            self.buffers.push_back(SegmentBuffer::new(name, size, system_id));
+            let space = std::mem::take(&mut self.space);
+            self.buffers.push_back(SegmentBuffer::new(name, size, system_id, space));
         }
         let last = self.buffers.len() - 1;
         &mut self.buffers[last]
@@ -255,6 +259,7 @@ impl<T: Target> Engine<T> {
             self.buffers.pop_front_if(|buffer| buffer.missing() == 0 && buffer.end() <= whole)
         {
             self.to_remove.push_back(buffer.name);
+            self.space = buffer.into_space();
         }
         Ok(())
     }
