@@ -130,7 +130,8 @@ impl Progress {
 
     /// What is to be put now. Each answer counts as begun; ask until there is none.
     pub fn next(&mut self, now: Duration) -> Option<Put> {
-        if !self.is_segment_on_its_way && self.received.0 >= self.whole.0 + self.segment_bytes {
+        let may_put = !self.is_segment_on_its_way && (self.policy.synchronous || self.piece.is_none());
+        if may_put && self.received.0 >= self.whole.0 + self.segment_bytes {
             self.is_segment_on_its_way = true;
             return Some(Put::Segment { start: self.whole });
         }

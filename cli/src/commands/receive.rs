@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use highwater_receiver::{Notifier, Policy, Receiver, Settings, State, Stop};
 use highwater_replication::SlotName;
-use highwater_repository::Repository;
+use highwater_repository::{Repository, RepositoryConfig};
 
 use crate::args::{parse_bytes, parse_duration};
 use crate::context::Context;
@@ -60,8 +60,11 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 pub async fn run(context: &Context, args: &ReceiveArgs) -> Result<(), Error> {
     let cluster = context.cluster_config()?;
+    let configs = context.repository_configs()?;
+    // It runs beside a database: one thread keeps up with any server, and more would take more memory.
+    let alone = configs.iter().map(|config| RepositoryConfig { threads: 1, ..config.clone() });
     let repositories: Vec<Repository> =
-        context.repository_configs()?.iter().map(Repository::connect).collect::<Result<_, _>>()?;
+        alone.map(|config| Repository::connect(&config)).collect::<Result<_, _>>()?;
     let settings = Settings {
         connection: context.connection()?,
         cluster: cluster.name.clone(),
