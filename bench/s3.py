@@ -27,6 +27,7 @@ class Moto:
     def __init__(self, place, tls):
         self.place, self.tls = place / f"moto-{'tls' if tls else 'plain'}", tls
         self.plain_port = self.port = free_port()
+        self.kept = None
 
     def __enter__(self):
         self.place.mkdir()
@@ -74,6 +75,19 @@ class Moto:
         connection.request(method, path)
         connection.getresponse().read()
         connection.close()
+
+    def put(self, number):
+        """Puts an object of 1 kB, over a connection that is kept, as a client does; how many ms it takes."""
+        if self.kept is None:
+            self.kept = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=10)
+        begun = time.perf_counter()
+        self.kept.request("PUT", f"/bucket/put-{number}", body=b"x" * 1000, headers={"If-None-Match": "*"})
+        self.kept.getresponse().read()
+        return (time.perf_counter() - begun) * 1000
+
+    def puts(self):
+        """How many objects it was asked to put by now."""
+        return (self.place / "log").read_bytes().count(b'"PUT /')
 
     @property
     def endpoint(self):
