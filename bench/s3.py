@@ -6,6 +6,7 @@ import pathlib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -73,8 +74,20 @@ class Moto:
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request(method, path)
-        connection.getresponse().read()
+        answer = connection.getresponse().read()
         connection.close()
+        return answer.decode()
+
+    def wait_for(self, prefix, names):
+        """Until there is an object of each of these names."""
+        limit = time.monotonic() + 120
+        while True:
+            listing = self.request("GET", f"/bucket?list-type=2&max-keys=1000&prefix={prefix}")
+            if all(name in listing for name in names):
+                return
+            if time.monotonic() > limit:
+                sys.exit(f"{prefix}: not all of {len(names)} segments have come")
+            time.sleep(0.05)
 
     def put(self, number):
         """Puts an object of 1 kB, over a connection that is kept, as a client does; how many ms it takes."""

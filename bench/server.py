@@ -6,10 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import measure
 
 BIN = pathlib.Path("/usr/lib/postgresql/15/bin")
+# A replay that takes longer has failed.
+REPLAY_SECONDS = 600
 
 # A table of random-looking rows: what real data is like, where pgbench's filler compresses away.
 ROWS = """
@@ -143,6 +146,10 @@ class Cluster:
         measure.own_new(data / "recovery.signal")
         log.unlink(missing_ok=True)
         measure.run([BIN / "pg_ctl", "start", "-D", data, "-w", "-s", "-t", "600", "-l", log])
+        # Without hot standby it is said to be started while it recovers.
+        limit = time.monotonic() + REPLAY_SECONDS
+        while not any(end in log.read_text() for end in ("archive recovery complete", "FATAL")) and time.monotonic() < limit:
+            time.sleep(0.05)
         measure.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-s"])
         shutil.rmtree(data)
         done = re.search(r"redo done at .* elapsed: ([0-9.]+) s", log.read_text())

@@ -1,7 +1,7 @@
 //! Asking one repository for the file.
 
 use highwater_repository::config::RepositoryConfig;
-use highwater_repository::{ClusterName, ClusterRepository, Plain, Repository, WalHead};
+use highwater_repository::{ClusterName, ClusterRepository, Repository, WalHead};
 use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, WalFile, check_first_page};
 
 use crate::decide::{self, Answer};
@@ -50,7 +50,7 @@ async fn try_fetch(config: &RepositoryConfig, wanted: &Wanted, content: &Content
         None => only_system(&repository, &wanted.cluster).await?,
     };
     let cluster = repository.cluster(&wanted.cluster, system_id);
-    if has(&cluster, wanted.file, content).await?.is_some() {
+    if has(&cluster, wanted.file, content).await? {
         return Ok(Found::Whole);
     }
     repository.facts().await?;
@@ -62,28 +62,24 @@ async fn try_fetch(config: &RepositoryConfig, wanted: &Wanted, content: &Content
     }
     let Some(shown_by) = gap(&cluster, size, wanted.file).await? else { return Ok(Found::Nothing) };
     // Both may have been archived since it was asked for, in their order: then it is there now.
-    if has(&cluster, wanted.file, content).await?.is_some() {
+    if has(&cluster, wanted.file, content).await? {
         return Ok(Found::Whole);
     }
     Err(Error::Hole { repository: config.label().to_owned(), shown_by })
 }
 
-/// Writes the file into `content` and verifies it (R7). `None` only when the store has answered that there is no such
+/// Writes the file into `content` and verifies it (R7). False only when the store has answered that there is no such
 /// object.
-pub async fn has(
-    cluster: &ClusterRepository,
-    file: WalFile,
-    content: &Content,
-) -> Result<Option<Plain>, Error> {
+pub async fn has(cluster: &ClusterRepository, file: WalFile, content: &Content) -> Result<bool, Error> {
     content.empty()?;
     let key = cluster.section().wal(file);
     match cluster.get_wal_into(file, content.file()).await {
-        Ok(head) => check_header(cluster, &head, content).map(|()| Some(head.plain)),
+        Ok(head) => check_header(cluster, &head, content).map(|()| true),
         // An answer about another object, such as a key that the segment is encrypted to, says nothing of this one.
         Err(highwater_repository::Error::Store(error))
             if error.is_not_found() && error.key == key.as_str() =>
         {
-            Ok(None)
+            Ok(false)
         }
         Err(error) => Err(error.into()),
     }

@@ -50,10 +50,9 @@ fn is_history(file: WalFile) -> bool {
 }
 
 /// The files to begin with, of `ready` in PostgreSQL's order: at most `free`, with at most `most_ahead` durable or on their way
-/// that nobody has asked for. Those that are not `sure` (there may be an earlier one that was not seen) are not begun with.
+/// that nobody has asked for.
 pub fn next(
     ready: &[WalFile],
-    sure: impl Fn(WalFile) -> bool,
     known: impl Fn(WalFile) -> Known,
     mut free: usize,
     most_ahead: usize,
@@ -74,7 +73,7 @@ pub fn next(
                 histories_are_done &= !is_history(file);
             }
             Known::Failed => break,
-            Known::New if free == 0 || ahead >= most_ahead || !sure(file) => break,
+            Known::New if free == 0 || ahead >= most_ahead => break,
             Known::New => {
                 steps.push(Step { file, after });
                 (free, ahead) = (free - 1, ahead + 1);
@@ -103,7 +102,7 @@ mod tests {
     fn begun(known: &[Known], free: usize, most_ahead: usize) -> Vec<(u32, Option<u32>)> {
         let ready: Vec<WalFile> = (0..known.len() as u32).map(segment).collect();
         let number = |file: WalFile| ready.iter().position(|other| *other == file).unwrap();
-        let steps = next(&ready, |_| true, |file| known[number(file)], free, most_ahead);
+        let steps = next(&ready, |file| known[number(file)], free, most_ahead);
         let number = |file| number(file) as u32;
         steps.into_iter().map(|step| (number(step.file), step.after.map(number))).collect()
     }
@@ -137,22 +136,15 @@ mod tests {
             vec![segment(7), file("00000002.history"), file("00000003.history"), segment(3), segment(7)];
         sort(&mut ready);
         assert_eq!(ready, [file("00000002.history"), file("00000003.history"), segment(3), segment(7)]);
-        let steps = next(&ready, |_| true, |_| New, 9, 64);
+        let steps = next(&ready, |_| New, 9, 64);
         let names = |steps: Vec<Step>| steps.iter().map(|step| step.file.to_string()).collect::<Vec<_>>();
         assert_eq!(names(steps), ["00000002.history", "00000003.history"]);
         let running = |file| if is_history(file) { Running } else { New };
-        assert_eq!(next(&ready, |_| true, running, 9, 64), []);
+        assert_eq!(next(&ready, running, 9, 64), []);
         let failed = |file| if is_history(file) { Failed } else { New };
-        assert_eq!(next(&ready, |_| true, failed, 9, 64), []);
+        assert_eq!(next(&ready, failed, 9, 64), []);
         let durable = |file| if is_history(file) { Durable } else { New };
-        assert_eq!(next(&ready, |_| true, durable, 9, 64).len(), 2);
-    }
-
-    #[test]
-    fn nothing_is_begun_that_something_unseen_may_come_before() {
-        let ready = [segment(1), segment(2), segment(3)];
-        let steps = next(&ready, |file| file != segment(2), |_| New, 9, 64);
-        assert_eq!(steps, [Step { file: segment(1), after: None }]);
+        assert_eq!(next(&ready, durable, 9, 64).len(), 2);
     }
 
     #[test]

@@ -137,8 +137,9 @@ impl Lab {
 
     /// What a call asks the worker.
     fn asked(&self, worker: &Arc<Uploads>, file: WalFile) -> Reply {
-        let stamp = self.job(file).source.stamp;
-        let request = Request { file, folder: self.pg_wal(), stamp, timeline_ended: None };
+        let job = self.job(file);
+        let (stamp, timeline_ended) = (job.source.stamp, job.known.timeline_ended);
+        let request = Request { file, folder: self.pg_wal(), stamp, timeline_ended };
         let reply = worker.make_durable(&request, || true);
         worker.go_ahead();
         reply
@@ -454,4 +455,31 @@ fn so_many_segments_are_on_their_way_at_once_and_no_more() {
         assert_eq!(seen, most, "while the first one was on its way");
         assert!(is_durable(&asked.join().unwrap()));
     });
+}
+
+#[test]
+fn a_long_backlog_is_worked_off_though_it_is_looked_at_now_and_then() {
+    let lab = Lab::new(10);
+    let worker = lab.worker();
+    let most: u64 = 150;
+    for number in 0..most {
+        lab.write(number, number);
+    }
+    for number in 0..most {
+        assert!(is_durable(&lab.asked(&worker, segment(number))), "segment {number}");
+        fs::remove_file(lab.mark(segment(number))).unwrap();
+        fs::remove_file(lab.path(segment(number))).unwrap();
+        if number == 100 {
+            // What comes first of all, though it is marked behind what was seen.
+            let history = WalFile::History(TimelineId::new(2).unwrap());
+            fs::write(lab.path(history), "1\t0/90000000\tx\n").unwrap();
+            fs::write(lab.mark(history), "").unwrap();
+            assert!(is_durable(&lab.asked(&worker, history)));
+            fs::remove_file(lab.mark(history)).unwrap();
+        }
+    }
+    let expected: Vec<String> = (0..most).map(|number| segment(number).to_string()).collect();
+    let segments: Vec<String> =
+        order(&lab.memory).into_iter().filter(|name| !name.ends_with(".history")).collect();
+    assert_eq!(segments, expected);
 }

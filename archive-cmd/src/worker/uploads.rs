@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use highwater_repository::config::ClusterConfig;
 use highwater_repository::{Plain, Repository, Stored};
@@ -31,6 +31,10 @@ const MOST_TOLD: usize = 256;
 /// As many files are on their way, beyond the setting, because calls have asked for them.
 const MOST_ASKED: usize = 4;
 
+/// As many of the files that are ready are looked at: some more than can be durable, told or on their way.
+const MOST_SEEN: usize = 2 * (MOST_AHEAD + MOST_TOLD);
+/// So long it is gone by what was seen.
+const SEEN_IS_GOOD_FOR: Duration = Duration::from_secs(1);
 /// So often a file is begun with for one call.
 const MOST_BEGINNINGS: usize = 4;
 
@@ -60,8 +64,16 @@ impl fmt::Debug for Uploads {
 struct State {
     files: BTreeMap<WalFile, Upload>,
     told: VecDeque<WalFile>,
+    seen: Seen,
     /// Given up after every failure: a new connection reads credentials anew.
     connected: Option<Arc<Vec<Connected>>>,
+}
+
+/// What was marked as ready.
+#[derive(Default)]
+struct Seen {
+    at: Option<Instant>,
+    ready: Vec<WalFile>,
 }
 
 /// A file that was begun with.
@@ -192,16 +204,16 @@ impl Uploads {
 
     /// Begins with what PostgreSQL will ask for next.
     pub fn go_ahead(self: &Arc<Self>) {
-        // Twice: a listing may have missed what was marked while it was read, though it has what was marked later. The
-        // second one has everything that was marked before anything in the first.
-        let (Ok(first), Ok(mut ready)) = (self.ready(), self.ready()) else { return };
-        ready.extend(&first);
-        order::sort(&mut ready);
         let mut state = self.lock();
-        state.tidy(&ready);
+        if state.must_look() {
+            drop(state);
+            let Ok(ready) = self.look() else { return };
+            state = self.lock();
+            state.tidy(&ready);
+            state.seen = Seen { at: Some(Instant::now()), ready };
+        }
         let free = self.cluster.archive_ahead.saturating_sub(state.running());
-        let steps =
-            order::next(&ready, |file| first.contains(&file), |file| state.known(file), free, MOST_AHEAD);
+        let steps = order::next(&state.seen.ready, |file| state.known(file), free, MOST_AHEAD);
         for step in steps {
             let after = step.after.and_then(|file| state.gates(file));
             if (step.after.is_some() && after.is_none()) || self.start(&mut state, step.file, after).is_err()
@@ -211,7 +223,22 @@ impl Uploads {
         }
     }
 
-    /// The files that PostgreSQL has marked as ready.
+    /// The first of the files that PostgreSQL has marked as ready, in its order.
+    ///
+    /// It is looked twice: a listing may have missed what was marked while it was read, though it has what was marked later. The
+    /// second one has everything that was marked before anything in the first, so what is in the first has nothing unseen
+    /// before it.
+    fn look(&self) -> io::Result<Vec<WalFile>> {
+        let first = BTreeSet::from_iter(self.ready()?);
+        let mut ready = self.ready()?;
+        ready.extend(&first);
+        order::sort(&mut ready);
+        let sure = ready.iter().take_while(|file| first.contains(file)).count();
+        ready.truncate(sure.min(MOST_SEEN));
+        Ok(ready)
+    }
+
+    /// The files that PostgreSQL has marked as ready, in any order.
     fn ready(&self) -> io::Result<Vec<WalFile>> {
         let mut ready = Vec::new();
         for entry in fs::read_dir(self.folder.join("archive_status"))? {
@@ -331,6 +358,12 @@ pub(super) async fn put_after(
 }
 
 impl State {
+    /// Whether what was seen last is used up, or old. A long backlog is not listed for each of its files.
+    fn must_look(&self) -> bool {
+        let is_old = self.seen.at.is_none_or(|at| at.elapsed() >= SEEN_IS_GOOD_FOR);
+        is_old || !self.seen.ready.iter().any(|file| self.known(*file) == Known::New)
+    }
+
     fn running(&self) -> usize {
         self.files.values().filter(|upload| matches!(upload, Upload::Running(_))).count()
     }
@@ -380,6 +413,7 @@ impl State {
     /// same.
     fn tell(&mut self, file: WalFile) {
         self.forget(file);
+        self.seen.ready.retain(|seen| *seen != file);
         self.told.push_back(file);
         while self.told.len() > MOST_TOLD {
             self.told.pop_front();

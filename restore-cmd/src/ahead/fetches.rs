@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use highwater_repository::{ClusterRepository, FileContent, Plain};
+use highwater_repository::ClusterRepository;
 use highwater_wal::{SegmentName, SegmentSize, WalFile};
 use highwater_worker::{Background, SIGN_OF_LIFE};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -204,10 +204,9 @@ impl Fetches {
         for repository in &self.repositories {
             let has = fetch::has(repository, WalFile::Segment(segment), &content);
             match self.background.handle().block_on(has) {
-                Ok(Some(plain)) => return Ok(is_still(&file, plain)?.then_some(file)),
-                Ok(None) => {}
+                Ok(true) => return Ok(Some(file)),
                 Err(Error::Repository(highwater_repository::Error::Sink(error))) => return Err(error),
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         Ok(None)
@@ -228,10 +227,4 @@ fn segment_size(repositories: &[ClusterRepository], background: &Background) -> 
         }
     }
     Err(failed)
-}
-
-/// Whether a file, read once more, has this content.
-fn is_still(file: &File, plain: Plain) -> io::Result<bool> {
-    let content = FileContent::new(file.try_clone()?, file.metadata()?.len());
-    Ok(Plain::of_content(&content)? == plain)
 }

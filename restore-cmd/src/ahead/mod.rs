@@ -1,14 +1,13 @@
 //! A process beside the command that has fetched what PostgreSQL asks for next.
 //!
 //! It is this same binary (`--worker`), started by a call that has handed out a segment, and ended a minute after the last
-//! call, or when the recovery is over or its server has ended. A call asks it first: for what it has, the call gives that its name and is done. For
-//! everything else, and whenever something is wrong with it, the call asks the repositories itself. So "not there" is never
-//! its word (R6), and no failure is either.
+//! call, or when the recovery is over or its server has ended. A call asks it first: for what it has, the call gives that
+//! its name and is done. For everything else, and whenever something is wrong with it, the call asks the repositories
+//! itself. So "not there" is never its word (R6), and no failure is either.
 //!
-//! What it has fetched was verified as a call would (R7), and read once more from the file. It lies in files without
-//! a name in the folder that the call wants it in: only a process that holds one open can give it a name, so nothing is
-//! left when the process ends in whatever way, and nothing can be believed by a later restore. File systems that know no such
-//! files have no prefetch.
+//! What it has fetched was verified as a call would (R7). It lies in files without a name in the folder that the call wants
+//! it in: only a process that holds one open can give it a name, so nothing is left when the process ends in whatever way,
+//! and nothing can be believed by a later restore. File systems that know no such files have no prefetch.
 //!
 //! | module | what it is |
 //! | --- | --- |
