@@ -63,7 +63,8 @@ class Family:
     def __init__(self):
         # What is orphaned becomes a child of this process, so that its time is known when it ends.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self.walls, self.cpu = [], 0.0
+        # The peak is that of what was left running.
+        self.walls, self.cpu, self.peak_mib = [], 0.0, 0.0
         self.begun = time.perf_counter()
 
     def run(self, command, cwd="/", env=None):
@@ -84,6 +85,7 @@ class Family:
                 return wall
             if process:
                 self.cpu += usage.ru_utime + usage.ru_stime
+                self.peak_mib = max(self.peak_mib, usage.ru_maxrss / 1024)
             elif not children(""):
                 return wall
             else:

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use highwater_repository::{Content, FileContent};
 use highwater_wal::{Timestamp, WalFile};
@@ -19,8 +19,10 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// As much of a file as tells what it is: more than the first page's header has.
 const BEGINNING_BYTES: u64 = 64;
 
-/// Longer than a tick of any file system's clock.
-const LONGEST_TICK_SECONDS: i64 = 2;
+/// Longer than a tick of any file system's clock that counts whole seconds.
+const LONGEST_TICK: Duration = Duration::from_secs(2);
+/// Longer than a tick of the kernel's clock, which other file systems go by (4 to 10 ms on Linux).
+const LONGEST_FINE_TICK: Duration = Duration::from_millis(100);
 
 /// A file of WAL as it lies in `pg_wal`. It is read block by block while it is checked and compressed: once, and once more for
 /// each further way of compressing that the repositories want.
@@ -61,12 +63,16 @@ impl Stamp {
     /// Whether a file that has this stamp still has the content that was read from `read_at` on.
     ///
     /// Each write and each renaming sets the time of the last change, which nobody can set at will. It is told apart only from
-    /// times of another tick of the file system's clock (2 s on the coarsest), so a file that was changed just before it was read
-    /// may have been changed again in the same tick.
+    /// times of another tick of the file system's clock, so a file that was changed just before it was read may have been
+    /// changed again in the same tick.
     pub fn proves_content(&self, read_at: SystemTime) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let is_fine = nanoseconds != 0 && self.modified.1 != 0;
+        let tick = if is_fine { LONGEST_FINE_TICK } else { LONGEST_TICK };
+        let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
         let since_1970 = read_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_1970.as_secs())
-            .is_ok_and(|seconds| self.changed.0 + LONGEST_TICK_SECONDS < seconds)
+        i128::try_from(since_1970.as_nanos())
+            .is_ok_and(|read_at| changed + (tick.as_nanos() as i128) < read_at)
     }
 }
 
@@ -190,6 +196,13 @@ mod tests {
         assert!(!second.proves_content(now), "it may be written again in this very moment");
         assert!(second.proves_content(now + std::time::Duration::from_secs(4)));
         assert!(!second.proves_content(SystemTime::UNIX_EPOCH), "by a clock that was set back");
+        for (nanoseconds, milliseconds, expected) in
+            [(7, 50, false), (7, 150, true), (0, 150, false), (0, 1_900, false), (0, 2_100, true)]
+        {
+            let stamp = Stamp { modified: (9, nanoseconds), changed: (9, nanoseconds), ..second };
+            let read_at = SystemTime::UNIX_EPOCH + Duration::from_millis(9_000 + milliseconds);
+            assert_eq!(stamp.proves_content(read_at), expected, "{nanoseconds} {milliseconds}");
+        }
     }
 
     #[test]

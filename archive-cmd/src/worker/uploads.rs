@@ -88,20 +88,21 @@ enum Upload {
 struct Durable {
     stamp: Stamp,
     /// Before it was read.
-    read_at: SystemTime,
+    read_at: (Instant, SystemTime),
     plain: Plain,
     timeline_ended: Option<Lsn>,
     stored: Vec<(String, bool)>,
 }
 
 impl Durable {
-    /// Whether this is the file of the request, with the content that was put: by what the file system says of it, else
-    /// by its digest.
-    fn is(&self, request: &Request, path: &Path) -> bool {
+    /// Whether this is the file of a request that came at `asked`, with the content that was put: by what the file system says
+    /// of it, where that is enough or it was read only then, else by its digest.
+    fn is(&self, request: &Request, asked: Instant, path: &Path) -> bool {
         if self.timeline_ended != request.timeline_ended {
             return false;
         }
-        if self.stamp == request.stamp && self.stamp.proves_content(self.read_at) {
+        let (begun, read_at) = self.read_at;
+        if self.stamp == request.stamp && (begun >= asked || self.stamp.proves_content(read_at)) {
             return true;
         }
         let content = Source::open(path, request.file).ok().filter(|source| source.stamp == request.stamp);
@@ -135,7 +136,7 @@ impl Uploads {
     /// Makes the file of a call durable, if that isn't done or on its way, and answers when it is; `is_wanted` is asked
     /// every now and then.
     pub fn make_durable(self: &Arc<Self>, request: &Request, mut is_wanted: impl FnMut() -> bool) -> Reply {
-        let path = self.folder.join(request.file.to_string());
+        let (asked, path) = (Instant::now(), self.folder.join(request.file.to_string()));
         if request.folder != self.folder {
             return Reply::DoItYourself("it lies in another folder".to_owned());
         }
@@ -149,7 +150,7 @@ impl Uploads {
                 Ok(false) => {}
             }
             match self.wait(request.file, &mut is_wanted) {
-                Ok(Some(durable)) if durable.is(request, &path) => {
+                Ok(Some(durable)) if durable.is(request, asked, &path) => {
                     self.lock().tell(request.file);
                     return Reply::Durable(durable.stored.clone());
                 }
@@ -289,7 +290,7 @@ impl Uploads {
         keepers: Vec<GateKeeper>,
         after: Option<Vec<Gate>>,
     ) -> Result<Durable, Error> {
-        let read_at = SystemTime::now();
+        let read_at = (Instant::now(), SystemTime::now());
         let job = Job::new(&self.cluster, &self.folder.join(file.to_string()))?;
         if job.system_id != self.system_id {
             return Err(Error::Worker(io::Error::other("the data directory is another cluster's now")));
