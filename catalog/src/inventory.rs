@@ -60,6 +60,15 @@ pub struct ExpiredBackup {
     pub marked_at: Timestamp,
 }
 
+/// The end of a timeline's WAL that was in the repository, and is not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LostEnd {
+    /// Up to where it is there.
+    pub reached: Lsn,
+    /// Up to where it is known to have been.
+    pub known: Lsn,
+}
+
 /// Everything the repository holds of one system identifier of a cluster.
 #[derive(Debug, Clone)]
 pub struct Inventory {
@@ -83,7 +92,8 @@ pub struct Inventory {
     damaged_histories: BTreeMap<TimelineId, String>,
     segments: BTreeMap<TimelineId, SegmentSet>,
     partials: BTreeSet<SegmentName>,
-    tails: BTreeSet<SegmentName>,
+    tails: BTreeMap<SegmentName, Lsn>,
+    lost_ends: BTreeMap<TimelineId, LostEnd>,
 }
 
 impl Inventory {
@@ -102,7 +112,8 @@ impl Inventory {
             damaged_histories: BTreeMap::new(),
             segments: BTreeMap::new(),
             partials: BTreeSet::new(),
-            tails: BTreeSet::new(),
+            tails: BTreeMap::new(),
+            lost_ends: BTreeMap::new(),
         }
     }
 
@@ -111,13 +122,56 @@ impl Inventory {
         self.segments.entry(name.timeline).or_default().insert(name.number(self.segment_size));
     }
 
-    /// Adds a segment of which there are pieces, and which is not there whole. It counts as archived; a log with such a
-    /// one is none of which every segment is archived.
-    pub fn add_tail(&mut self, name: SegmentName) {
+    /// Adds a segment of which there are pieces up to `end`, and which is not there whole. It counts as archived; a log with such a
+    /// one is none of which every segment is archived, and no unbroken run goes on behind an unfinished one.
+    pub fn add_tail(&mut self, name: SegmentName, end: Lsn) {
         if !self.has(name) {
             self.add_segment(name);
-            self.tails.insert(name);
+            self.tails.insert(name, end);
         }
+    }
+
+    /// Where the pieces of a segment end of which not all is there; `None` for any other.
+    pub fn unfinished_end(&self, name: SegmentName) -> Option<Lsn> {
+        self.tails.get(&name).copied().filter(|end| *end < name.end(self.segment_size))
+    }
+
+    /// Whether a segment that counts as archived is there in pieces only.
+    pub fn is_in_pieces(&self, name: SegmentName) -> bool {
+        self.tails.contains_key(&name)
+    }
+
+    /// Up to where a segment is there that is archived, whole or in pieces.
+    pub fn end_of(&self, name: SegmentName) -> Lsn {
+        self.unfinished_end(name).unwrap_or(name.end(self.segment_size))
+    }
+
+    /// The number of the first segment of a timeline from `number` on that is there in part only.
+    pub(crate) fn first_unfinished(&self, timeline: TimelineId, number: u64) -> Option<u64> {
+        let from = SegmentName::from_number(timeline, number, self.segment_size);
+        let mut tails = self.tails.range(from..).map(|(name, _)| *name);
+        tails
+            .find(|name| name.timeline != timeline || self.unfinished_end(*name).is_some())
+            .filter(|name| name.timeline == timeline)
+            .map(|name| name.number(self.segment_size))
+    }
+
+    /// Where the WAL of a timeline ends that is there; `None` where there is none.
+    pub fn end_on(&self, timeline: TimelineId) -> Option<Lsn> {
+        let number = self.segments_on(timeline)?.runs().last().map(|run| *run.end())?;
+        Some(self.end_of(SegmentName::from_number(timeline, number, self.segment_size)))
+    }
+
+    /// Notes that the WAL of a timeline was there up to `known`, which is behind its end now.
+    pub fn add_lost_end(&mut self, timeline: TimelineId, known: Lsn) {
+        if let Some(reached) = self.end_on(timeline).filter(|reached| *reached < known) {
+            self.lost_ends.insert(timeline, LostEnd { reached, known });
+        }
+    }
+
+    /// What of a timeline's end was there once, and is not any more.
+    pub fn lost_end(&self, timeline: TimelineId) -> Option<LostEnd> {
+        self.lost_ends.get(&timeline).copied()
     }
 
     /// Adds all segments of a log of a timeline: its index object says that they are there.
@@ -135,7 +189,7 @@ impl Inventory {
     /// Whether every segment of a log of a timeline is archived.
     pub fn has_whole_log(&self, timeline: TimelineId, log: u32) -> bool {
         let (first, last) = self.segment_size.numbers_of_log(log).into_inner();
-        let is_in_pieces = self.tails.iter().any(|tail| (tail.timeline, tail.log) == (timeline, log));
+        let is_in_pieces = self.tails.keys().any(|tail| (tail.timeline, tail.log) == (timeline, log));
         let run = self.segments.get(&timeline).and_then(|set| set.run_at(first));
         !is_in_pieces && run.is_some_and(|run| run >= last)
     }

@@ -47,7 +47,7 @@ mod window;
 pub use facts::{
     Crossing, Decoded, Joint, Known, LogFacts, LogJoint, Need, RestorePoint, SegmentFacts, Transaction,
 };
-pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
+pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, LostEnd, Unfinished};
 #[cfg(feature = "load")]
 pub use load::{
     Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, NearNames, PlanError,

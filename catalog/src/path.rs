@@ -97,6 +97,11 @@ impl Path {
             let Some(run) = inventory.segments_on(timeline).and_then(|set| set.run_at(at)) else {
                 return reached;
             };
+            // Behind the last piece of an unfinished segment something is missing, whatever lies behind it.
+            let unfinished = inventory.first_unfinished(timeline, at).filter(|number| *number <= run);
+            if let Some(number) = unfinished.filter(|number| last_of_leg.is_none_or(|last| *number <= last)) {
+                return Some(number);
+            }
             match last_of_leg {
                 Some(last) if run >= last => {
                     reached = Some(last);

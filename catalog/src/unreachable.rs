@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::target::Loss;
 use crate::{DamagedBackup, Target};
 
-/// A stretch of segments that are not in the archive although later ones are.
+/// A stretch of segments that are not in the archive although later ones are, or although they were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hole {
     /// The first missing segment.
@@ -15,13 +15,33 @@ pub struct Hole {
     pub last: SegmentName,
     /// How many are missing.
     pub segments: u64,
+    /// Of the first one pieces are there, up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Lsn>,
+    /// Nothing that is there lies behind it: what is missing was there up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was_there_until: Option<Lsn>,
+}
+
+impl Hole {
+    /// All of the segments from `first` to `last`.
+    pub fn of(first: SegmentName, last: SegmentName, segments: u64) -> Hole {
+        Hole { first, last, segments, from: None, was_there_until: None }
+    }
 }
 
 impl std::fmt::Display for Hole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.segments {
-            1 => write!(f, "segment {}", self.first),
-            n => write!(f, "{n} segments from {} to {}", self.first, self.last),
+            1 => write!(f, "segment {}", self.first)?,
+            n => write!(f, "{n} segments from {} to {}", self.first, self.last)?,
+        }
+        if let Some(from) = self.from {
+            write!(f, ", of the first of which there is the beginning up to {from}")?;
+        }
+        match self.was_there_until {
+            Some(until) => write!(f, "; it was in the repository up to {until}, and has gone from it"),
+            None => Ok(()),
         }
     }
 }
@@ -227,8 +247,9 @@ pub enum Unreachable {
     },
     /// The target lies behind everything that is archived.
     #[error(
-        "{target} is too late: the archive reaches until {reach} on timeline {timeline}; hint: ask for --latest, or let the server archive \
-         the rest first (SELECT pg_switch_wal())"
+        "{target} is too late: the archive reaches until {reach} on timeline {timeline}; hint: ask for --latest, or {}",
+        if *.is_received { "wait until the receiver has more (highwater status)" } else { "let the server archive the rest first \
+         (SELECT pg_switch_wal())" }
     )]
     TooLate {
         /// What was asked for.
@@ -237,6 +258,8 @@ pub enum Unreachable {
         reach: Reach,
         /// On which timeline.
         timeline: TimelineId,
+        /// Whether its WAL is received as it is written.
+        is_received: bool,
     },
     /// Segments are missing on the way.
     #[error(
@@ -247,9 +270,23 @@ pub enum Unreachable {
         /// What was asked for.
         target: Target,
         /// What is missing.
-        hole: Hole,
+        hole: Box<Hole>,
         /// How far one can get before the hole.
         reach: Reach,
+    },
+    /// The end of the archive has gone: there was more, and nobody would miss it.
+    #[error(
+        "{target} cannot be told from less: missing is {hole}; hint: bring it back from another copy of the repository; if what is missing          may be left out, ask for {}", .last.map_or_else(|| before_hole(reach), |last| format!("the last record that is there with --lsn {last}"))
+    )]
+    EndLost {
+        /// What was asked for.
+        target: Target,
+        /// What has gone.
+        hole: Box<Hole>,
+        /// How far one can get.
+        reach: Reach,
+        /// The last whole record that is there.
+        last: Option<Lsn>,
     },
     /// Not even the backup's own WAL is complete.
     #[error(

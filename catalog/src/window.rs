@@ -136,7 +136,7 @@ fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &crate::plan
     Window {
         from: backup.stop,
         from_time: backup.stop_time,
-        until: last_segment.end(inventory.segment_size),
+        until: run.end,
         until_time: run.until,
         last_commit: run.last_commit,
         last_segment,

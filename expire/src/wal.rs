@@ -34,11 +34,28 @@ pub(crate) async fn remove(
         gone.wal_files += files.len() as u64;
         gone.wal_bytes += files.iter().map(|(_, bytes)| bytes).sum::<u64>();
         if apply && !files.is_empty() {
+            let segments = files.iter().filter_map(|(file, _)| match file {
+                WalFile::Segment(segment) => Some(*segment),
+                _ => None,
+            });
+            remove_marks(catalog, timeline, &segments.collect()).await?;
             remove_files(catalog.cluster(), timeline, log, &files).await?;
         }
     }
     remove_pieces(catalog, decision, apply, &mut gone, notes).await?;
     Ok(gone)
+}
+
+/// The marks go first that say that these segments were there: nobody is to miss them.
+async fn remove_marks(
+    catalog: &Catalog,
+    timeline: TimelineId,
+    segments: &BTreeSet<SegmentName>,
+) -> Result<()> {
+    let size = catalog.inventory().segment_size;
+    let mut marks = catalog.cluster().reached_behind(timeline, None).await?;
+    marks.retain(|lsn| segments.contains(&SegmentName::ending_at(timeline, *lsn, size)));
+    Ok(catalog.cluster().remove_marks(timeline, &marks).await?)
 }
 
 /// The same for pieces of segments that are not there whole: they are the segment. Pieces of one that is there whole are what a
@@ -70,6 +87,7 @@ async fn remove_pieces(
                 (true, true) => drop(cluster.remove_tail(segment).await?),
                 // The last one first: what is left, should this be cut off, has no gap.
                 (true, false) => {
+                    remove_marks(catalog, timeline, &BTreeSet::from([segment])).await?;
                     for piece in pieces.iter().rev() {
                         let key = cluster.section().tail_piece(*piece);
                         let deleted = cluster.repository().store().delete(&key).await;

@@ -137,6 +137,10 @@ async fn r19_pieces_go_as_segments_do_and_where_their_segment_is_whole() {
     let history = format!("1\t{}\tpromoted\n", Lsn(3 * size().bytes()));
     world.cluster.put_wal(WalFile::History(tli(2)), history.as_bytes(), None).await.unwrap();
     let abandoned = receive(&world, 2, 3).await;
+    let ends = |segments: u64| Lsn(segments * size().bytes() + 5000);
+    for (timeline, lsn) in [(tli(1), ends(2)), (tli(1), ends(main.next)), (tli(2), ends(3))] {
+        world.cluster.mark_reached(timeline, lsn).await.unwrap();
+    }
     let before = world.store.names("/tail/");
     assert_eq!(before.len(), 3);
     let told = expire(&world.cluster, &rules(), world.at(12.5), false).await.unwrap();
@@ -147,6 +151,10 @@ async fn r19_pieces_go_as_segments_do_and_where_their_segment_is_whole() {
     assert!(stayed.contains(&newest) && !stayed.contains(&left_over), "{stayed:?}");
     world.expire(&rules(), world.at(13.6)).await;
     assert_eq!(world.store.names("/tail/"), [newest], "{abandoned} is reached by nothing that is kept");
+    // What was removed by a rule is missed by nobody.
+    let marks = world.cluster.reached_behind(tli(1), None).await.unwrap();
+    assert_eq!(marks, [ends(main.next)]);
+    assert!(world.cluster.reached_behind(tli(2), None).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -15,6 +15,18 @@ impl Chunks {
         &self.0
     }
 
+    /// The first `length` bytes, and the others.
+    pub(crate) fn split_at(&self, length: usize) -> (Chunks, Chunks) {
+        let (mut first, mut second, mut missing) = (Vec::new(), Vec::new(), length);
+        for chunk in &self.0 {
+            let cut = missing.min(chunk.len());
+            missing -= cut;
+            first.extend((cut > 0).then(|| chunk.slice(..cut)));
+            second.extend((cut < chunk.len()).then(|| chunk.slice(cut..)));
+        }
+        (Chunks(first), Chunks(second))
+    }
+
     pub(crate) fn digest(&self) -> Digest {
         match self.0.as_slice() {
             [one] => Digest::of(one),
@@ -198,6 +210,9 @@ mod tests {
                 prop_assert_eq!(chunks.block(half as u64, to - from - half, &mut space).unwrap(), &whole[from + half..to]);
                 prop_assert_eq!(chunks.digest(), Digest::of(&whole[from..to]));
                 prop_assert!(chunks.block(0, to - from + 1, &mut Vec::new()).is_err());
+                let (first, second) = chunks.split_at(half);
+                prop_assert_eq!(first.digest(), Digest::of(&whole[from..from + half]));
+                prop_assert_eq!(second.digest(), Digest::of(&whole[from + half..to]));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Bytes in, puts out: carries out what [`Progress`] decides, for one timeline.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Place {
     pub(crate) stored: Lsn,
     /// Those pieces, to be compared with what comes.
     pub(crate) pieces: Vec<(TailPiece, Plain)>,
+    /// Pieces that are damaged: what they held has to come again.
+    pub(crate) damaged: BTreeSet<TailPiece>,
 }
 
 /// How segments are taken.
@@ -39,6 +41,9 @@ pub(crate) struct Taking {
 }
 
 type PieceTask = JoinHandle<(Result<Option<CommitPoint>>, GrowingSummary<Bytes>)>;
+
+/// The end of what is durable is marked so often, where it has moved: what goes from the end of the repository is noticed up to there.
+const MARK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One timeline's WAL on its way into the repository.
 pub(crate) struct Engine<T> {
@@ -57,7 +62,18 @@ pub(crate) struct Engine<T> {
     to_remove: VecDeque<SegmentName>,
     removal: Option<JoinHandle<Result<()>>>,
     last_commit: Option<CommitPoint>,
+    mark: Mark,
     begun: Instant,
+}
+
+/// What of the timeline is marked as being there.
+struct Mark {
+    reached: Lsn,
+    /// When that was.
+    at: Option<Instant>,
+    /// Whatever comes is marked without waiting: there may be nobody to do it later.
+    now: bool,
+    task: Option<JoinHandle<Result<()>>>,
 }
 
 impl<T: Target> Engine<T> {
@@ -78,6 +94,7 @@ impl<T: Target> Engine<T> {
             to_remove: VecDeque::new(),
             removal: None,
             last_commit: None,
+            mark: Mark { reached: place.begin, at: None, now: false, task: None },
             begun: Instant::now(),
         }
     }
@@ -93,6 +110,12 @@ impl<T: Target> Engine<T> {
 
     pub(crate) fn flush_now(&mut self) {
         self.progress.flush_now();
+    }
+
+    /// All that has come is put, and marked: there comes no more.
+    pub(crate) fn end_now(&mut self) {
+        self.flush_now();
+        self.mark.now = true;
     }
 
     /// Takes WAL that begins at `start`.
@@ -171,6 +194,21 @@ impl<T: Target> Engine<T> {
             let target = Arc::clone(&self.target);
             self.removal = Some(tokio::spawn(async move { target.remove_pieces(name).await }));
         }
+        self.begin_mark();
+    }
+
+    /// What is durable and not marked yet.
+    fn unmarked(&self) -> Option<Lsn> {
+        self.progress.acknowledged().filter(|lsn| *lsn > self.mark.reached)
+    }
+
+    fn begin_mark(&mut self) {
+        let is_time = self.mark.now || self.mark.at.is_none_or(|at| at.elapsed() >= MARK_INTERVAL);
+        if let Some(lsn) = self.unmarked().filter(|_| is_time && self.mark.task.is_none()) {
+            let (target, timeline) = (Arc::clone(&self.target), self.timeline);
+            self.mark.task = Some(tokio::spawn(async move { target.mark(timeline, lsn).await }));
+            (self.mark.reached, self.mark.at) = (lsn, Some(Instant::now()));
+        }
     }
 
     fn begin_piece(&mut self, put: Put, from: Lsn, to: Lsn) {
@@ -214,7 +252,7 @@ impl<T: Target> Engine<T> {
     /// # Errors
     /// Why it could not be put.
     pub(crate) async fn finished(&mut self) -> Result<()> {
-        let Engine { piece, segment, removal, .. } = self;
+        let Engine { piece, segment, removal, mark, .. } = self;
         tokio::select! {
             answer = done(piece.as_mut().map(|(_, task)| task)) => {
                 let (result, growing) = answer?;
@@ -228,6 +266,12 @@ impl<T: Target> Engine<T> {
             answer = done(removal.as_mut()) => {
                 self.removal = None;
                 // What is left of pieces does no harm, and is looked at when the receiver starts.
+                let _ = answer?;
+                Ok(())
+            }
+            answer = done(mark.task.as_mut()) => {
+                self.mark.task = None;
+                // The next one stands for it as well.
                 let _ = answer?;
                 Ok(())
             }
@@ -278,7 +322,8 @@ impl<T: Target> Engine<T> {
 
     /// Whether nothing is on its way and nothing waits.
     pub(crate) fn is_settled(&self) -> bool {
-        self.progress.is_settled() && self.removal.is_none() && self.to_remove.is_empty()
+        let is_marked = self.mark.task.is_none() && !(self.mark.now && self.unmarked().is_some());
+        self.progress.is_settled() && self.removal.is_none() && self.to_remove.is_empty() && is_marked
     }
 
     /// Puts all that has come.
@@ -288,7 +333,7 @@ impl<T: Target> Engine<T> {
     pub(crate) async fn settle(&mut self, limit: Duration) -> Result<()> {
         let settling = async {
             loop {
-                self.flush_now();
+                self.end_now();
                 self.begin_puts();
                 if self.is_settled() {
                     return Ok(());

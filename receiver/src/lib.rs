@@ -16,7 +16,8 @@
 //! | `progress` | what has come, what is durable, what is put next: no I/O, no clock |
 //! | `engine`, `buffer` | bytes in, puts out |
 //! | `target` | where it goes: all repositories |
-//! | `state`, `notify` | what it says of itself: `receive.json`, systemd |
+//! | `state`, `state_file`, `lag`, `notify` | what it says of itself: `receive.json`, systemd |
+//! | `unanswered` | holes that were told before, and that no base backup lies behind |
 //!
 //! ```no_run
 //! use highwater_receiver::{Notifier, Policy, Receiver, Settings, Stop};
@@ -32,6 +33,9 @@
 mod buffer;
 mod engine;
 mod error;
+mod lag;
+#[cfg(test)]
+mod mending_tests;
 mod notify;
 mod origin;
 mod preparation;
@@ -41,7 +45,9 @@ mod session;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod state_file;
 mod target;
+mod unanswered;
 
 pub use error::{Error, Result};
 pub use notify::Notifier;

@@ -1,13 +1,17 @@
 //! Where to begin: where the repository ends.
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use highwater_repository::{ClusterRepository, Digest, TailPiece};
-use highwater_wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile};
+use std::collections::BTreeSet;
+
+use futures_util::stream::{self, StreamExt};
+use highwater_repository::{ClusterRepository, Digest, Plain, TailPiece};
+use highwater_wal::{
+    Check, Lsn, SegmentKind, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile, check_segment,
+};
 
 use crate::engine::Place;
 use crate::error::{Error, Result};
 
-/// How many pieces' heads are read side by side.
+/// How many pieces are read side by side.
 const READS_AT_ONCE: usize = 16;
 
 /// The timelines that a server's WAL has run along, oldest first, and where each was left; the last one was not.
@@ -29,6 +33,13 @@ pub(crate) struct Kept {
     pub(crate) whole_end: Option<Lsn>,
     /// The pieces of segments that are not there whole.
     pub(crate) pieces: Vec<TailPiece>,
+}
+
+impl Kept {
+    /// Behind the last of what is there, whatever is missing before it.
+    pub(crate) fn end(&self, size: SegmentSize) -> Option<Lsn> {
+        self.pieces.iter().map(|piece| piece.end(size)).max().max(self.whole_end)
+    }
 }
 
 /// Where to go on, by what the repository has of a timeline: at the first segment that is not whole. `None` where it has nothing.
@@ -74,7 +85,8 @@ fn is_all(begin: Lsn, stored: Lsn, left_at: Lsn, size: SegmentSize) -> bool {
     begin >= left_at || (begin + size.bytes() > left_at && stored >= left_at)
 }
 
-/// Takes the pieces out that end in a hole: those of the segment at `lsn` and before, of which the server has no more WAL.
+/// Takes the pieces out of the segment at `lsn` and before, of which the server has no more WAL. A segment that they have all of needs
+/// none, and ends in no hole.
 pub(crate) fn forget(
     kept: &mut [(TimelineId, Option<Lsn>, Kept)],
     timeline: TimelineId,
@@ -82,30 +94,57 @@ pub(crate) fn forget(
     size: SegmentSize,
 ) {
     for (_, _, kept) in kept.iter_mut().filter(|(other, _, _)| *other == timeline) {
+        let of_segment = kept.pieces.iter().copied().filter(|piece| piece.segment.start(size) == lsn);
+        let mut of_segment: Vec<TailPiece> = of_segment.collect();
+        of_segment.sort();
+        if TailPiece::reach(&of_segment) == size.bytes() {
+            kept.whole_end = kept.whole_end.max(Some(lsn + size.bytes()));
+        }
         kept.pieces.retain(|piece| piece.segment.start(size) > lsn);
     }
 }
 
-/// Looks at what a repository has of a timeline; logs are looked through downwards from that of `position`.
-pub(crate) async fn kept(
+/// How a timeline is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) size: SegmentSize,
+    /// How a segment that is made whole out of its pieces is checked (R4).
+    pub(crate) check: Check,
+    /// Nothing of the timeline lies behind it: where the server's WAL ends, or where the timeline was left.
+    pub(crate) until: Lsn,
+}
+
+/// Looks at what a repository has of a timeline. A segment that has come whole in pieces is put whole first.
+pub(crate) async fn kept(cluster: &ClusterRepository, timeline: TimelineId, look: Look) -> Result<Kept> {
+    let pieces = kept_pieces(cluster, timeline, look).await?;
+    let whole_end = last_whole(cluster, timeline, look).await?;
+    Ok(Kept { whole_end, pieces })
+}
+
+async fn kept_pieces(
     cluster: &ClusterRepository,
     timeline: TimelineId,
-    position: Lsn,
-    size: SegmentSize,
-) -> Result<Kept> {
-    let whole_end = last_whole(cluster, timeline, position, size).await?;
+    look: Look,
+) -> Result<Vec<TailPiece>> {
     let mut pieces = Vec::new();
     for segment in cluster.tail_segments(timeline).await? {
         let of_segment = cluster.tail_pieces(segment).await?;
         match cluster.get_wal(WalFile::Segment(segment)).await {
-            Err(error) if error.is_not_found() => pieces.extend(of_segment),
+            Err(error) if error.is_not_found() => {
+                if !make_whole(cluster, segment, &of_segment, look).await? {
+                    pieces.extend(of_segment);
+                }
+            }
             // Pieces that a receiver had no time to remove.
             Ok(whole) => {
                 let bytes = |piece: &TailPiece| whole.bytes.get(piece.from as usize..piece.to as usize);
                 for piece in &of_segment {
-                    let digest = cluster.tail_plain(*piece).await?.digest;
+                    let digest = match cluster.tail_plain(*piece).await {
+                        Err(error) if error.is_damaged() => continue,
+                        plain => plain?.digest,
+                    };
                     if bytes(piece).map(Digest::of) != Some(digest) {
-                        return Err(Error::OtherWal { timeline, lsn: piece.end(size) });
+                        return Err(Error::OtherWal { timeline, lsn: piece.end(look.size) });
                     }
                 }
                 // Whoever may not delete may still receive.
@@ -113,23 +152,50 @@ pub(crate) async fn kept(
             }
             // Without the identity nobody can compare; the segment was compared with what is in it when it was put.
             Err(highwater_repository::Error::Locked { .. }) => _ = cluster.remove_tail(segment).await,
+            // Its pieces are all that can be read of it: they stay.
+            Err(error) if error.is_damaged() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Kept { whole_end, pieces })
+    Ok(pieces)
 }
 
-async fn last_whole(
+/// Puts a segment whole that is there in pieces, all of it; `false` where it is not, or cannot be read here.
+async fn make_whole(
     cluster: &ClusterRepository,
-    timeline: TimelineId,
-    position: Lsn,
-    size: SegmentSize,
-) -> Result<Option<Lsn>> {
+    segment: SegmentName,
+    pieces: &[TailPiece],
+    look: Look,
+) -> Result<bool> {
+    let Look { size, check, .. } = look;
+    if TailPiece::reach(pieces) < size.bytes() {
+        return Ok(false);
+    }
+    let bytes = match cluster.tail_segment(segment, size).await {
+        Ok(Some(tail)) if tail.end == segment.end(size) => tail.object.bytes,
+        Ok(_) | Err(highwater_repository::Error::Locked { .. }) => return Ok(false),
+        Err(error) if error.is_damaged() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let system_id = Some(cluster.system_id());
+    // What the server sends again may pass where this does not.
+    let Ok(summary) = check_segment(segment, size, system_id, &bytes, check, SegmentKind::Complete) else {
+        return Ok(false);
+    };
+    cluster.put_wal(WalFile::Segment(segment), &bytes, Some(summary)).await?;
+    // Whoever may not delete may still receive.
+    let _ = cluster.remove_tail(segment).await;
+    Ok(true)
+}
+
+/// Behind the last segment that is there whole. Logs are looked through downwards.
+async fn last_whole(cluster: &ClusterRepository, timeline: TimelineId, look: Look) -> Result<Option<Lsn>> {
+    let Look { size, until, .. } = look;
     let is_segment = |file: WalFile| matches!(file, WalFile::Segment(_));
     let Some(WalFile::Segment(first)) = cluster.first_wal(timeline, None, is_segment).await? else {
         return Ok(None);
     };
-    let newest_log = SegmentName::containing(timeline, position, size).log;
+    let newest_log = SegmentName::containing(timeline, until, size).log;
     for log in (first.log..=newest_log.max(first.log)).rev() {
         let (mut last, mut after) = (None, None);
         loop {
@@ -152,22 +218,42 @@ pub(crate) async fn place_on(
     clusters: &[ClusterRepository],
     timeline: TimelineId,
     begin: Lsn,
-    position: Lsn,
-    size: SegmentSize,
+    look: Look,
 ) -> Result<Place> {
-    let mut place = Place { timeline, begin, stored: Lsn(u64::MAX), pieces: Vec::new() };
+    let mut place =
+        Place { timeline, begin, stored: Lsn(u64::MAX), pieces: Vec::new(), damaged: BTreeSet::new() };
+    let size = look.size;
     for cluster in clusters {
-        let mut pieces = kept(cluster, timeline, position.max(begin), size).await?.pieces;
-        pieces.retain(|piece| piece.segment.start(size) >= begin);
-        let only_here = Kept { whole_end: None, pieces };
+        let mut listed = kept_pieces(cluster, timeline, look).await?;
+        listed.retain(|piece| piece.segment.start(size) >= begin);
+        let reads =
+            stream::iter(listed).map(|piece| async move { (piece, read_piece(cluster, piece).await) });
+        let mut reads = reads.buffer_unordered(READS_AT_ONCE);
+        let mut sound = Vec::new();
+        while let Some((piece, read)) = reads.next().await {
+            match read {
+                Ok(plain) => sound.push((piece, plain)),
+                // Removed since it was listed.
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_damaged() => drop(place.damaged.insert(piece)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let only_here = Kept { whole_end: None, pieces: sound.iter().map(|(piece, _)| *piece).collect() };
         let stored = go_on(&only_here, size).filter(|(first, _)| *first == begin);
         place.stored = place.stored.min(stored.map_or(begin, |(_, stored)| stored));
-        let reads = stream::iter(only_here.pieces)
-            .map(|piece| async move { Ok((piece, cluster.tail_plain(piece).await?)) });
-        let read: Result<Vec<_>> = reads.buffer_unordered(READS_AT_ONCE).try_collect().await;
-        place.pieces.extend(read?);
+        place.pieces.extend(sound);
     }
     Ok(place)
+}
+
+/// What a piece holds: all of it is read where it can be, since it is built upon.
+async fn read_piece(cluster: &ClusterRepository, piece: TailPiece) -> highwater_repository::Result<Plain> {
+    match cluster.get_tail(piece).await {
+        Ok((head, _)) => Ok(head.plain),
+        Err(highwater_repository::Error::Locked { .. }) => cluster.tail_plain(piece).await,
+        Err(error) => Err(error),
+    }
 }
 
 /// Where to begin when the repository has nothing: in the segment of `lsn`, on the timeline of the way that has it.
@@ -252,6 +338,22 @@ mod tests {
         assert_eq!(at(kept(Some(8), vec![]), none()), Some((tli(2), five, five)));
         // The new one is there already.
         assert_eq!(at(kept(Some(5), vec![]), kept(Some(6), vec![])), Some((tli(2), six, six)));
+    }
+
+    #[test]
+    fn r18_a_segment_that_is_there_in_pieces_ends_in_no_hole() {
+        let (five, six) = (Lsn(5 * 16 * MIB), Lsn(6 * 16 * MIB));
+        let all = piece(1, 5, 0, 16 << 20);
+        for (pieces, expected) in [
+            (vec![piece(1, 5, 0, 70)], None),
+            (vec![all], Some((tli(1), six, six))),
+            (vec![piece(1, 5, 0, 70), all, piece(1, 6, 0, 9)], Some((tli(1), six, six + 9))),
+            (vec![piece(1, 5, 0, 70), piece(1, 6, 0, 9)], Some((tli(1), six, six + 9))),
+        ] {
+            let mut on_way = [(tli(1), None, kept(None, pieces.clone()))];
+            forget(&mut on_way, tli(1), five, SIZE);
+            assert_eq!(place(&on_way, SIZE), expected, "{pieces:?}");
+        }
     }
 
     #[test]

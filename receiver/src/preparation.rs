@@ -5,11 +5,13 @@ use std::time::Duration;
 use highwater_replication::{Client, Mode, SlotName, connect};
 use highwater_repository::{ClusterRepository, Event, Marker, Outcome};
 use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+use tokio::time::Instant;
 
 use crate::engine::Place;
 use crate::error::{Error, Result};
-use crate::origin;
+use crate::origin::{self, Look};
 use crate::receiver::Receiver;
+use crate::unanswered::{self, ACTION, Alarm, HOLE_END};
 
 /// A server that is asked for signs of life and gives none for so long is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -22,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) size: SegmentSize,
     pub(crate) clusters: Vec<ClusterRepository>,
     pub(crate) slot_restart: Option<Lsn>,
+    /// It was made just now: nothing was acknowledged to it.
+    pub(crate) is_new_slot: bool,
     pub(crate) timeline: TimelineId,
     pub(crate) position: Lsn,
 }
@@ -37,14 +41,37 @@ impl Receiver {
         let mut client = connect(&config, Mode::Replication).await?;
         client.limits_mut().idle = SILENCE_LIMIT;
         let found = self.look(&mut client).await?;
+        self.tell_again(&found).await?;
         let place = self.place(&mut client, &found).await?;
         Ok((client, found, place))
+    }
+
+    /// Tells of holes that earlier receivers have told of, and lets those go that a base backup has answered.
+    async fn tell_again(&mut self, found: &Found) -> Result<()> {
+        let Some(cluster) = found.clusters.first() else { return Ok(()) };
+        let mut known = Vec::new();
+        if !self.has_read_alarms {
+            known = unanswered::told(cluster).await?;
+            self.has_read_alarms = true;
+        }
+        if known.is_empty() && self.alarms.iter().all(|alarm| alarm.until.is_none()) {
+            return Ok(());
+        }
+        let newest = unanswered::newest_backup(cluster).await?;
+        let is_open =
+            |alarm: &Alarm| alarm.until.is_none_or(|until| newest.is_none_or(|newest| newest < until));
+        self.alarms.retain(is_open);
+        known.into_iter().filter(is_open).for_each(|alarm| self.alarm(alarm));
+        self.state.alarms = self.alarms.iter().map(|alarm| alarm.text.clone()).collect();
+        Ok(())
     }
 
     /// Finds out which cluster this is and whether it may be received.
     async fn look(&mut self, client: &mut Client) -> Result<Found> {
         let identity = client.identify_system().await?;
         let system_id = identity.system_id;
+        self.lag.ends_at(identity.position, Instant::now());
+        self.note_lag(identity.position, self.state.durable);
         if let Some(expected) = self.state.system_id.filter(|expected| *expected != system_id) {
             return Err(Error::OtherSystem { expected, found: system_id });
         }
@@ -62,12 +89,12 @@ impl Receiver {
         let size = size.ok_or_else(|| Error::SegmentSizes { cluster: name.to_string() })?;
         self.state.system_id = Some(system_id);
         self.refuse_clones().await?;
-        let slot_restart = match self.settings.slot.clone() {
+        let (slot_restart, is_new_slot) = match self.settings.slot.clone() {
             Some(slot) => self.slot(client, &slot).await?,
-            None => None,
+            None => (None, false),
         };
         let (timeline, position) = (identity.timeline, identity.position);
-        Ok(Found { system_id, size, clusters, slot_restart, timeline, position })
+        Ok(Found { system_id, size, clusters, slot_restart, is_new_slot, timeline, position })
     }
 
     /// A restored clone must not archive (R5): its data directory says so, and where that is not here, the server is asked.
@@ -100,9 +127,10 @@ impl Receiver {
         }
     }
 
-    /// From where on the server keeps WAL for us. A slot that keeps none, since it was never used or has lost what it kept, is of
+    /// From where on the server keeps WAL for us, and whether it does so only from now on. A slot that keeps none, since it was never used or has lost what it kept, is of
     /// no use: it is made anew where slots are made.
-    async fn slot(&self, client: &mut Client, slot: &SlotName) -> Result<Option<Lsn>> {
+    async fn slot(&self, client: &mut Client, slot: &SlotName) -> Result<(Option<Lsn>, bool)> {
+        let mut is_new = false;
         let mut found = self.read_slot(client, slot).await?;
         if self.settings.create_slot
             && found.is_none_or(|found| found.is_physical && found.restart_lsn.is_none())
@@ -111,10 +139,11 @@ impl Receiver {
                 client.drop_slot(slot).await?;
             }
             client.create_physical_slot(slot).await?;
+            is_new = true;
             found = self.read_slot(client, slot).await?;
         }
         match found {
-            Some(found) if found.is_physical => Ok(found.restart_lsn),
+            Some(found) if found.is_physical => Ok((found.restart_lsn, is_new)),
             Some(_) => Err(Error::LogicalSlot { slot: slot.clone() }),
             None => Err(Error::NoSlot { slot: slot.clone() }),
         }
@@ -138,13 +167,16 @@ impl Receiver {
     async fn place(&mut self, client: &mut Client, found: &Found) -> Result<Place> {
         let history = history(client, found.timeline).await?;
         let way = origin::way(found.timeline, history.as_ref());
-        let (mut ends, mut later) = (Vec::new(), Vec::new());
+        let (mut ends, mut later, mut tops) = (Vec::new(), Vec::new(), Vec::new());
         for cluster in &found.clusters {
             let mut kept = Vec::new();
             // The newest timeline of which there is anything decides.
             for (timeline, left_at) in way.iter().rev() {
-                let has = origin::kept(cluster, *timeline, found.position, found.size).await?;
-                let is_there = origin::go_on(&has, found.size).is_some();
+                let until = left_at.unwrap_or(found.position);
+                let has = origin::kept(cluster, *timeline, self.look_at(found, until)).await?;
+                let top = has.end(found.size);
+                tops.extend(top.map(|top| (cluster, *timeline, top)));
+                let is_there = top.is_some();
                 kept.insert(0, (*timeline, *left_at, has));
                 if is_there {
                     break;
@@ -167,6 +199,7 @@ impl Receiver {
             let (timeline, begin) = origin::fresh(&way, lsn, found.size);
             (timeline, begin, begin)
         });
+        self.tell_of_a_lost_end(found, &way, &tops).await?;
         let is_lost = |(timeline, begin, _): &End| self.lost.contains(&(*timeline, *begin));
         if !is_lost(&end) {
             return self.place_on(found, end.0, end.1).await;
@@ -191,15 +224,9 @@ impl Receiver {
                  base backup now (highwater backup)",
                 lost.0
             );
-            for cluster in &found.clusters {
-                let event = Event::new("receive", Some(&self.settings.cluster), Outcome::Failed)
-                    .with("reason", alarm.as_str())
-                    .with("timeline", lost.0.get())
-                    .with("lost_from", from.to_string())
-                    .with("lost_to", begin.to_string());
-                cluster.repository().note(&event).await?;
-            }
-            self.alarm(alarm);
+            let span = [("lost_from", from), (HOLE_END, begin)];
+            self.note_alarm(found, lost.0, &alarm, span).await?;
+            self.alarm(Alarm { text: alarm, until: Some(begin) });
             self.told_lost = Some((lost, begin));
         }
         Ok(place)
@@ -220,7 +247,60 @@ impl Receiver {
 
     /// A place on a timeline with what the repositories have from there on.
     pub(crate) async fn place_on(&self, found: &Found, timeline: TimelineId, begin: Lsn) -> Result<Place> {
-        origin::place_on(&found.clusters, timeline, begin, found.position, found.size).await
+        let look = self.look_at(found, found.position);
+        origin::place_on(&found.clusters, timeline, begin, look).await
+    }
+
+    fn look_at(&self, found: &Found, until: Lsn) -> Look {
+        Look { size: found.size, check: self.settings.check, until }
+    }
+
+    /// What was in a repository and has gone from its end would not be missed otherwise: it is told. The server is asked for it again.
+    async fn tell_of_a_lost_end(
+        &mut self,
+        found: &Found,
+        way: &origin::Way,
+        tops: &[(&ClusterRepository, TimelineId, Lsn)],
+    ) -> Result<()> {
+        for (cluster, timeline, top) in tops.iter().copied() {
+            // Up to where the timeline began its parent's WAL was acknowledged.
+            let began = way.iter().rev().skip_while(|(other, _)| *other != timeline).nth(1);
+            let began = began.and_then(|(_, left_at)| *left_at).unwrap_or(Lsn::INVALID);
+            let is_told = |lsn: &Lsn| !found.is_new_slot && timeline == found.timeline && *lsn > began;
+            let acknowledged = found.slot_restart.filter(is_told);
+            let known = cluster.lost_behind(timeline, top, found.size).await?.max(acknowledged);
+            let Some(known) = known.filter(|known| *known > top) else { continue };
+            if self.told_lost_end == Some((timeline, known)) {
+                continue;
+            }
+            let alarm = format!(
+                "{} had WAL of timeline {timeline} up to {known} and has it up to {top} now: segments, or pieces of one, have gone \
+                 from its end; the server is asked for them again",
+                cluster.repository().url()
+            );
+            self.note_alarm(found, timeline, &alarm, [("gone_from", top), ("gone_to", known)]).await?;
+            self.alarm(Alarm { text: alarm, until: None });
+            self.told_lost_end = Some((timeline, known));
+        }
+        Ok(())
+    }
+
+    async fn note_alarm(
+        &self,
+        found: &Found,
+        timeline: TimelineId,
+        alarm: &str,
+        span: [(&str, Lsn); 2],
+    ) -> Result<()> {
+        let event = Event::new(ACTION, Some(&self.settings.cluster), Outcome::Failed)
+            .with("reason", alarm)
+            .with("system_id", found.system_id.to_string())
+            .with("timeline", timeline.get());
+        let event = span.into_iter().fold(event, |event, (name, lsn)| event.with(name, lsn.to_string()));
+        for cluster in &found.clusters {
+            cluster.repository().note(&event).await?;
+        }
+        Ok(())
     }
 }
 

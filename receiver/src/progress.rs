@@ -93,6 +93,11 @@ impl Progress {
         self.durable.min(self.received)
     }
 
+    /// Up to where the repository has something, also what it had before and what is still to be compared.
+    pub fn in_repository(&self) -> Lsn {
+        self.durable
+    }
+
     /// What the server may be told to be durable. Nothing before all that the repository had has come again and was compared:
     /// another server's WAL may have the same numbers.
     pub fn acknowledged(&self) -> Option<Lsn> {

@@ -12,10 +12,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
+use crate::lag::Lag;
 use crate::notify::Notifier;
 use crate::progress::Policy;
 use crate::session::{Ended, now};
 use crate::state::{Phase, State};
+use crate::state_file::{STATE_INTERVAL, Snapshot, StateFile, Tell};
+use crate::unanswered::Alarm;
 
 /// How long is waited before the second try; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -23,8 +26,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A stream that lasted so long was a good one: the next try waits as after a first failure.
 const GOOD_STREAM: Duration = Duration::from_secs(60);
-/// How often the state is written, at most.
-const STATE_INTERVAL: Duration = Duration::from_secs(1);
 /// A failure of the same kind is told again after so long.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
 
@@ -85,14 +86,19 @@ pub struct Receiver {
     pub(crate) settings: Settings,
     pub(crate) state: State,
     pub(crate) notifier: Arc<Notifier>,
-    tell: Box<dyn Fn(&str) + Send + Sync>,
+    tell: Tell,
+    state_file: Option<StateFile>,
+    pub(crate) lag: Lag,
+    pub(crate) alarms: Vec<Alarm>,
+    /// Whether the events of earlier receivers were looked through.
+    pub(crate) has_read_alarms: bool,
     /// Where the server had no WAL any more.
     pub(crate) lost: BTreeSet<(TimelineId, Lsn)>,
     pub(crate) told_lost: Option<((TimelineId, Lsn), Lsn)>,
+    /// The end of a timeline that the repository had, and that was told to have gone.
+    pub(crate) told_lost_end: Option<(TimelineId, Lsn)>,
     told: Option<(String, Instant)>,
-    written: Option<Instant>,
-    behind_since: Option<Instant>,
-    was_durable: Lsn,
+    ticked: Option<Instant>,
 }
 
 impl Receiver {
@@ -107,13 +113,16 @@ impl Receiver {
             settings,
             state,
             notifier: Arc::new(notifier),
-            tell: Box::new(tell),
+            tell: Arc::new(tell),
+            state_file: None,
+            lag: Lag::default(),
+            alarms: Vec::new(),
+            has_read_alarms: false,
             lost: BTreeSet::new(),
             told_lost: None,
+            told_lost_end: None,
             told: None,
-            written: None,
-            behind_since: None,
-            was_durable: Lsn::INVALID,
+            ticked: None,
         }
     }
 
@@ -123,6 +132,16 @@ impl Receiver {
     /// What trying again cannot mend, when it is met before any WAL has come; and [`Error::NotSettled`]. Everything else is told and
     /// tried again.
     pub async fn run(mut self, mut stop: Stop) -> Result<()> {
+        let path = self.settings.state_file.clone();
+        self.state_file = path.map(|path| StateFile::new(path, self.snapshot(), Arc::clone(&self.tell)));
+        let ended = self.sessions(&mut stop).await;
+        if let Some(file) = self.state_file.take() {
+            file.end().await;
+        }
+        ended
+    }
+
+    async fn sessions(&mut self, stop: &mut Stop) -> Result<()> {
         let mut failures = 0_u32;
         let mut has_streamed = false;
         loop {
@@ -130,7 +149,7 @@ impl Receiver {
             let begun = Instant::now();
             let result = match stop.is_told() {
                 true => Ok(Ended::Stopped),
-                false => self.session(&mut stop).await,
+                false => self.session(stop).await,
             };
             has_streamed |= self.state.received.is_some();
             match result {
@@ -216,55 +235,50 @@ impl Receiver {
             self.notifier.status(line);
             self.told = Some((line.to_owned(), Instant::now()));
         }
-        self.written = None;
+        self.ticked = None;
         self.tick();
     }
 
     /// Notes what somebody has to look at.
-    pub(crate) fn alarm(&mut self, alarm: String) {
-        (self.tell)(&format!("ALARM: {alarm}"));
-        self.state.alarms.push(alarm);
-        if self.state.alarms.len() > MAX_ALARMS {
-            self.state.alarms.remove(0);
+    pub(crate) fn alarm(&mut self, alarm: Alarm) {
+        (self.tell)(&format!("ALARM: {}", alarm.text));
+        self.alarms.push(alarm);
+        if self.alarms.len() > MAX_ALARMS {
+            self.alarms.remove(0);
         }
+        self.state.alarms = self.alarms.iter().map(|alarm| alarm.text.clone()).collect();
     }
 
-    /// For how long WAL has been waiting that is not in the repository.
-    pub(crate) fn note_lag(&mut self) {
-        let durable = self.state.durable.unwrap_or(Lsn::INVALID);
-        if self.state.lag_bytes == 0 {
-            self.behind_since = None;
-        } else if self.behind_since.is_none() || durable > self.was_durable {
-            self.behind_since = Some(Instant::now());
-        }
-        self.was_durable = durable;
-        self.state.lag_seconds = self.behind_since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+    /// How far the server's WAL goes, and how far the repository's.
+    pub(crate) fn note_lag(&mut self, server_end: Lsn, in_repository: Option<Lsn>) {
+        self.state.server_end = Some(server_end);
+        self.state.durable = in_repository;
+        let missing = |durable: Lsn| if server_end > durable { server_end.bytes_since(durable) } else { 0 };
+        self.state.lag_bytes = in_repository.map(missing);
+        self.lag.stored(in_repository.unwrap_or(Lsn::INVALID));
     }
 
     /// When [`Receiver::tick`] has something to do.
     pub(crate) fn next_tick(&self) -> Instant {
         let interval =
             self.notifier.interval().map_or(STATE_INTERVAL, |interval| interval.min(STATE_INTERVAL));
-        self.written.map_or_else(Instant::now, |written| written + interval)
+        self.ticked.map_or_else(Instant::now, |ticked| ticked + interval)
     }
 
-    /// Writes the state and tells the service manager that we are alive, when it is time.
+    /// Says how it is, and tells the service manager that we are alive, when it is time.
     pub(crate) fn tick(&mut self) {
-        if self.written.is_some() && Instant::now() < self.next_tick() {
+        if self.ticked.is_some() && Instant::now() < self.next_tick() {
             return;
         }
-        self.written = Some(Instant::now());
+        self.ticked = Some(Instant::now());
         self.notifier.alive();
-        self.state.updated_at = now();
-        if let Some(path) = self.settings.state_file.clone()
-            && let Err(error) = self.state.write(&path)
-        {
-            let line = format!("{}: {error}; hint: monitors see an old state", path.display());
-            if self.told.as_ref().is_none_or(|(told, _)| *told != line) {
-                (self.tell)(&line);
-                self.told = Some((line, Instant::now()));
-            }
+        if let Some(file) = &self.state_file {
+            file.publish(self.snapshot());
         }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        (self.state.clone(), self.lag.waiting_since())
     }
 }
 

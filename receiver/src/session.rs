@@ -55,6 +55,7 @@ impl Receiver {
             size: found.size,
             system_id: found.system_id,
             check: self.settings.check,
+            damaged: place.damaged.clone(),
         });
         let (size, system_id) = (found.size, found.system_id);
         let taking = Taking { size, system_id, check: self.settings.check, policy: self.settings.policy };
@@ -197,7 +198,7 @@ impl Receiver {
     ) -> Result<()> {
         let limit = Instant::now() + SETTLE_LIMIT;
         loop {
-            engine.flush_now();
+            engine.end_now();
             engine.begin_puts();
             self.report(stream, engine, said).await?;
             self.note_progress(engine, said);
@@ -234,15 +235,12 @@ impl Receiver {
 
     fn note_progress(&mut self, engine: &Engine<Repositories>, said: &Said) {
         let progress = engine.progress();
-        let (received, durable) = (progress.received(), progress.durable());
-        let state = &mut self.state;
-        state.received = Some(received);
-        state.durable = Some(durable);
+        let (received, in_repository) = (progress.received(), progress.in_repository());
         let server_end = said.server_end.max(received);
-        state.server_end = Some(server_end);
-        state.lag_bytes = server_end.bytes_since(durable);
-        state.last_commit = engine.last_commit().or(state.last_commit);
-        self.note_lag();
+        self.state.received = Some(received);
+        self.state.last_commit = engine.last_commit().or(self.state.last_commit);
+        self.lag.heard_of(server_end, Instant::now());
+        self.note_lag(server_end, Some(in_repository));
         self.tick();
     }
 

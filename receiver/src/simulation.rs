@@ -20,16 +20,16 @@ use tokio::time::{advance, timeout};
 
 use crate::engine::{Engine, Place, Taking};
 use crate::error::Result;
-use crate::origin;
+use crate::origin::{self, Look};
 use crate::progress::Policy;
 use crate::target::Repositories;
 
-const SYSTEM: SystemId = SystemId(7);
+pub(crate) const SYSTEM: SystemId = SystemId(7);
 /// The most bytes that come at once: more than a server sends in one message.
 const MOST_AT_ONCE: u64 = 300_000;
 const PAGE: u64 = 4096;
 
-fn size() -> SegmentSize {
+pub(crate) fn size() -> SegmentSize {
     SegmentSize::new(1 << 20).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn header(start: Lsn) -> Vec<u8> {
 }
 
 /// What the server has at a place: what changes from page to page stands for records.
-fn wal(from: Lsn, length: u64) -> Vec<u8> {
+pub(crate) fn wal(from: Lsn, length: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length as usize);
     let mut at = from.0;
     while at < from.0 + length {
@@ -79,10 +79,17 @@ struct There {
     pieces: BTreeMap<SegmentName, BTreeSet<(u32, u32)>>,
     /// All segments before it are there whole.
     whole_until: Lsn,
+    /// The last mark.
+    mark: Lsn,
 }
 
 impl There {
     fn put(&mut self, key: &str) {
+        if let Some(mark) = mark_of(key) {
+            assert!(mark <= self.durable(), "{mark} is marked, {} is durable", self.durable());
+            self.mark = self.mark.max(mark);
+            return;
+        }
         match piece_of(key) {
             Some((segment, piece)) => drop(self.pieces.entry(segment).or_default().insert(piece)),
             None => drop(self.whole.insert(key.rsplit('/').next().unwrap().parse().unwrap())),
@@ -93,6 +100,10 @@ impl There {
     }
 
     fn remove(&mut self, key: &str) {
+        if let Some(mark) = mark_of(key) {
+            assert!(mark < self.mark, "the last mark goes");
+            return;
+        }
         let (segment, piece) = piece_of(key).expect("only pieces are ever removed");
         assert!(self.whole.contains(&segment), "{key} goes, and {segment} is not there whole");
         self.pieces.get_mut(&segment).unwrap().remove(&piece);
@@ -115,6 +126,11 @@ impl There {
         }
         end
     }
+}
+
+fn mark_of(key: &str) -> Option<Lsn> {
+    let (_, mark) = key.split_once("/reached/00000001/")?;
+    Some(Lsn(u64::from_str_radix(mark, 16).unwrap()))
 }
 
 fn piece_of(key: &str) -> Option<(SegmentName, (u32, u32))> {
@@ -201,12 +217,13 @@ fn faults() -> Vec<Rule> {
 }
 
 /// What a receiver that starts finds.
-async fn look(cluster: &ClusterRepository, position: Lsn) -> Result<Place> {
+pub(crate) async fn look(cluster: &ClusterRepository, position: Lsn) -> Result<Place> {
     let timeline = TimelineId::FIRST;
-    let kept = origin::kept(cluster, timeline, position, size()).await?;
+    let look = Look { size: size(), check: Check::Header, until: position };
+    let kept = origin::kept(cluster, timeline, look).await?;
     let place = origin::place(&[(timeline, None, kept)], size());
     let begin = place.map_or(Lsn(0), |(_, begin, _)| begin);
-    origin::place_on(std::slice::from_ref(cluster), timeline, begin, position, size()).await
+    origin::place_on(std::slice::from_ref(cluster), timeline, begin, look).await
 }
 
 struct Simulation {
@@ -242,6 +259,7 @@ impl Simulation {
             size: size(),
             system_id: SYSTEM,
             check: Check::Header,
+            damaged: place.damaged.clone(),
         };
         let mut engine = Engine::new(taking, Arc::new(target), place);
         loop {
@@ -295,6 +313,7 @@ impl Simulation {
         tokio::time::sleep(Duration::from_secs(60)).await;
         self.faulty.set_rules([]);
         assert_eq!(self.store.there().whole_until.0, segments * size().bytes());
+        assert!(self.store.there().mark > Lsn(0), "nothing was marked");
         for number in (0..segments).step_by(5) {
             let start = Lsn(number * size().bytes());
             let object = self.cluster.get_wal(WalFile::Segment(segment_at(start))).await.unwrap();

@@ -50,10 +50,12 @@ pub struct State {
     /// Behind the last byte that is in the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<Lsn>,
-    /// Bytes of the server's WAL that are not in the repository.
-    pub lag_bytes: u64,
-    /// For how long there have been such bytes, in seconds.
-    pub lag_seconds: f64,
+    /// Bytes of the server's WAL that are not in the repository, as far as the server was heard of. Absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bytes: Option<u64>,
+    /// For how long the first of them has been waiting, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<f64>,
     /// The last commit that was put: a restore would get there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_commit: Option<CommitPoint>,
@@ -82,8 +84,8 @@ impl State {
             server_end: None,
             received: None,
             durable: None,
-            lag_bytes: 0,
-            lag_seconds: 0.0,
+            lag_bytes: None,
+            lag_seconds: None,
             last_commit: None,
             error: None,
             alarms: Vec::new(),

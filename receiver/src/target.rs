@@ -1,9 +1,13 @@
 //! Where received WAL goes.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use highwater_repository::{ClusterRepository, TailPiece};
-use highwater_wal::{Check, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, WalFile};
+use highwater_wal::{
+    Check, Lsn, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineId, WalFile,
+};
 
 use crate::buffer::Chunks;
 use crate::error::Result;
@@ -17,6 +21,8 @@ pub(crate) trait Target: Send + Sync + 'static {
     async fn put_segment(&self, name: SegmentName, bytes: Chunks) -> Result<Summary>;
     /// Removes the pieces of a segment that is there whole.
     async fn remove_pieces(&self, name: SegmentName) -> Result<()>;
+    /// Leaves a mark that a timeline's WAL is there up to `lsn`; it stands for those before it.
+    async fn mark(&self, timeline: TimelineId, lsn: Lsn) -> Result<()>;
 }
 
 /// All configured repositories (R1).
@@ -26,13 +32,14 @@ pub(crate) struct Repositories {
     pub(crate) size: SegmentSize,
     pub(crate) system_id: SystemId,
     pub(crate) check: Check,
+    /// Pieces that are damaged.
+    pub(crate) damaged: BTreeSet<TailPiece>,
 }
 
 #[async_trait]
 impl Target for Repositories {
     async fn put_piece(&self, piece: TailPiece, bytes: Chunks, summary: Option<Summary>) -> Result<()> {
-        let puts =
-            self.clusters.iter().map(|cluster| cluster.put_tail(piece, self.size, &bytes, summary.clone()));
+        let puts = self.clusters.iter().map(|cluster| self.put(cluster, piece, &bytes, summary.clone()));
         try_join_all(puts).await?;
         Ok(())
     }
@@ -69,5 +76,38 @@ impl Target for Repositories {
     async fn remove_pieces(&self, name: SegmentName) -> Result<()> {
         try_join_all(self.clusters.iter().map(|cluster| cluster.remove_tail(name))).await?;
         Ok(())
+    }
+
+    async fn mark(&self, timeline: TimelineId, lsn: Lsn) -> Result<()> {
+        try_join_all(self.clusters.iter().map(|cluster| cluster.mark_reached(timeline, lsn))).await?;
+        for cluster in &self.clusters {
+            let mut older = cluster.reached_behind(timeline, None).await?;
+            older.retain(|older| *older < lsn);
+            cluster.remove_marks(timeline, &older).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Repositories {
+    /// Puts a piece into one repository. Nothing is overwritten (R2): where a damaged one has its name, it is put in two.
+    async fn put(
+        &self,
+        cluster: &ClusterRepository,
+        piece: TailPiece,
+        bytes: &Chunks,
+        summary: Option<Summary>,
+    ) -> Result<()> {
+        if !self.damaged.contains(&piece) {
+            match cluster.put_tail(piece, self.size, bytes, summary.clone()).await {
+                Err(error) if error.is_damaged() && piece.length() > 1 => {}
+                put => return Ok(put.map(drop)?),
+            }
+        }
+        let middle = piece.from + (piece.to - piece.from) / 2;
+        let (first, second) = bytes.split_at((middle - piece.from) as usize);
+        // The second one tells what both hold.
+        Box::pin(self.put(cluster, TailPiece { to: middle, ..piece }, &first, None)).await?;
+        Box::pin(self.put(cluster, TailPiece { from: middle, ..piece }, &second, summary)).await
     }
 }

@@ -6,6 +6,7 @@
 //! clusters/<name>/<system identifier>/cluster.json
 //!                                    /wal/<timeline>/<file>
 //!                                    /tail/<timeline>/<segment>/<from>-<to>
+//!                                    /reached/<timeline>/<lsn>
 //!                                    /index/<timeline>/<log>
 //!                                    /backups/<label>/started, parent, manifest, manifest.<n>, hold, expired, removing
 //!                                    /packs/<2 hex>/<id>
@@ -14,7 +15,7 @@
 //! ```
 
 use highwater_storage::Key;
-use highwater_wal::{SegmentName, SystemId, TimelineId, WalFile};
+use highwater_wal::{Lsn, SegmentName, SystemId, TimelineId, WalFile};
 
 use crate::TailPiece;
 use crate::names::{ClusterName, EventId, Label, PackId};
@@ -105,6 +106,21 @@ impl Section {
     /// Where a piece of a segment lies.
     pub fn tail_piece(&self, piece: TailPiece) -> Key {
         key(format!("{}{:08X}-{:08X}", self.tail_of_segment(piece.segment), piece.from, piece.to))
+    }
+
+    /// What the folders of all timelines with marks of how far their WAL was there begin with.
+    pub fn reached(&self) -> String {
+        format!("{}/reached/", self.0)
+    }
+
+    /// What the names of a timeline's marks begin with.
+    pub fn reached_of(&self, timeline: TimelineId) -> String {
+        format!("{}{}/", self.reached(), timeline.hex())
+    }
+
+    /// Where a mark lies.
+    pub fn reached_at(&self, timeline: TimelineId, lsn: Lsn) -> Key {
+        key(format!("{}{:016X}", self.reached_of(timeline), lsn.0))
     }
 
     /// What the names of all index objects begin with.
@@ -207,6 +223,12 @@ pub fn timeline_of_folder(folder: &str) -> Option<TimelineId> {
     (number.hex() == digits).then_some(number)
 }
 
+/// What a mark in a listing of [`Section::reached_of`] says. A mark of nothing is none.
+pub fn lsn_of_mark(key: &Key) -> Option<Lsn> {
+    let lsn = Lsn(u64::from_str_radix(key.name(), 16).ok()?);
+    (lsn > Lsn::INVALID && format!("{:016X}", lsn.0) == key.name()).then_some(lsn)
+}
+
 /// The timeline and log of an index object's name in a listing of [`Section::indexes`].
 pub fn log_of_index(key: &Key) -> Option<(TimelineId, u32)> {
     let mut parts = key.as_str().rsplit('/');
@@ -263,6 +285,10 @@ mod tests {
                     to: 0x1F_FFFF,
                 }),
                 "clusters/main/7/tail/0000000A/0000000A0000000100000002/00000100-001FFFFF",
+            ),
+            (
+                section.reached_at(TimelineId::FIRST, Lsn(0x1_0200_00AB)),
+                "clusters/main/7/reached/00000001/00000001020000AB",
             ),
             (section.index(TimelineId::new(10).unwrap(), 0x1F), "clusters/main/7/index/0000000A/0000001F"),
             (section.started(&label), "clusters/main/7/backups/daily/started"),

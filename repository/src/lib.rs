@@ -12,6 +12,7 @@
 //! | `init`, `facts` | making a repository; what repository and cluster say of themselves |
 //! | `wal_object`, `wal_plain` | segments, histories and backup labels (R3, R7); what of them is told without an identity |
 //! | `tail` | pieces of segments that are still being written |
+//! | `reached` | marks of how far a timeline's WAL was there |
 //! | `index` | the heads of all segments of a log in one object |
 //! | `cache` | a folder on this machine with copies of objects, or of their beginnings |
 //! | `backups` | which backups there are |
@@ -68,6 +69,7 @@ pub mod marker;
 mod names;
 pub mod pack;
 mod proof;
+mod reached;
 mod relation_names;
 mod repository;
 mod retention;

@@ -141,3 +141,65 @@ async fn r22_what_is_no_piece_is_not_put() {
     }
     assert_eq!(piece(3, 9).end(size()), Lsn(name().start(size()).0 + 9));
 }
+
+#[tokio::test]
+async fn r07_other_pieces_stand_for_a_damaged_one() {
+    for kind in KINDS {
+        let scratch = Scratch::new(kind);
+        let cluster = scratch.cluster();
+        put(&cluster, &[(0, 100), (100, 300), (100, 200), (200, 280), (280, 300)]).await;
+        for damaged in ["00000064-0000012C", "000000C8-00000118"] {
+            let (key, object) = common::only(&scratch.store, damaged);
+            let mut spoilt = object.to_vec();
+            let at = spoilt.len() - 20;
+            spoilt[at] ^= 1;
+            scratch.store.spoil(&key, spoilt);
+            match cluster.tail_segment(name(), size()).await {
+                Ok(Some(tail)) if damaged.ends_with("12C") => {
+                    assert_eq!(tail.end, name().start(size()) + 300);
+                    assert!(tail.object.bytes[..300] == segment(1)[..300], "{kind:?}");
+                }
+                // The same bytes twice, and both are spoilt.
+                Err(Error::Damaged { .. }) if damaged.ends_with("118") => {}
+                other => panic!("{kind:?} {damaged}: {other:?}"),
+            }
+        }
+        // A head that says something else.
+        let (key, _) = common::only(&scratch.store, "00000064-0000012C");
+        let other = common::only(&scratch.store, "00000000-00000064").1;
+        scratch.store.spoil(&key, other);
+        assert_eq!(
+            cluster.tail_end(name()).await.unwrap().unwrap().received,
+            Some(name().start(size()) + 300)
+        );
+    }
+}
+
+#[tokio::test]
+async fn marks_tell_that_wal_has_gone_from_the_end() {
+    let scratch = Scratch::new(Kind::Lz4);
+    let cluster = scratch.cluster();
+    let (timeline, start) = (TimelineId::FIRST, name().start(size()));
+    let lost = |end: u64| {
+        let cluster = cluster.clone();
+        async move { cluster.lost_behind(timeline, start + end, size()).await.unwrap() }
+    };
+    assert!(cluster.reached_timelines().await.unwrap().is_empty());
+    assert_eq!(lost(0).await, None);
+    put(&cluster, &[(0, 100), (100, 200)]).await;
+    for mark in [100, 200, 200] {
+        cluster.mark_reached(timeline, start + mark).await.unwrap();
+    }
+    assert_eq!(cluster.reached_timelines().await.unwrap(), [timeline]);
+    assert_eq!(cluster.reached_behind(timeline, Some(start + 100)).await.unwrap(), [start + 200]);
+    assert_eq!((lost(200).await, lost(100).await), (None, None), "what came meanwhile is there");
+    let (key, _) = common::only(&scratch.store, "00000064-000000C8");
+    scratch.store.objects().remove(&key);
+    assert_eq!((lost(100).await, lost(200).await), (Some(start + 200), None));
+    cluster.put_wal(WalFile::Segment(name()), &segment(1), Some(summary())).await.unwrap();
+    assert_eq!(lost(100).await, None, "it came back whole");
+    cluster.mark_reached(timeline, name().end(size())).await.unwrap();
+    assert_eq!(lost(100).await, None);
+    cluster.remove_marks(timeline, &[start + 100, start + 200]).await.unwrap();
+    assert_eq!(cluster.reached_behind(timeline, None).await.unwrap(), [name().end(size())]);
+}

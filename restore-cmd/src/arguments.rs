@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use highwater_repository::ClusterName;
-use highwater_wal::{SystemId, WalFile};
+use highwater_wal::{Lsn, SystemId, WalFile};
 use lexopt::prelude::{Long, Short, Value};
 
 use crate::error::Error;
@@ -31,6 +31,7 @@ Options:
       --cluster NAME        the cluster, when the data directory does not tell and several are configured
       --system-id NUMBER    its system identifier, when global/pg_control does not tell
       --config FILE         the configuration; else $HIGHWATER_CONFIG, else /etc/highwater/highwater.toml
+      --until LSN           recovery stops there: a segment is handed over as far as there are pieces of it, if they go further
       --time-limit SECONDS  fail when it takes longer, 300 if not given
       --worker              what the program starts by itself during a recovery: fetch what comes after NAME
   -v, --verbose             also say what was done
@@ -73,6 +74,8 @@ pub struct Options {
     pub system_id: Option<SystemId>,
     /// The configuration's file, where it was given.
     pub config: Option<PathBuf>,
+    /// Where recovery stops, where that was given.
+    pub until: Option<Lsn>,
     /// How long everything may take.
     pub time_limit: Duration,
     /// Whether a success is told, too.
@@ -83,7 +86,8 @@ pub struct Options {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut file, mut path, mut cluster, mut system_id, mut config) = (None, None, None, None, None);
-    let (mut time_limit, mut verbose, mut works) = (DEFAULT_TIME_LIMIT, false, false);
+    let (mut until, mut time_limit) = (None, DEFAULT_TIME_LIMIT);
+    let (mut verbose, mut works) = (false, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Value(value) if file.is_none() => file = Some(value.to_string_lossy().parse()?),
@@ -91,6 +95,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
             Long("cluster") => cluster = Some(parser.value()?.to_string_lossy().parse()?),
             Long("system-id") => system_id = Some(parser.value()?.to_string_lossy().parse()?),
             Long("config") => config = Some(PathBuf::from(parser.value()?)),
+            Long("until") => until = Some(parser.value()?.to_string_lossy().parse()?),
             Long("time-limit") => time_limit = seconds(&parser.value()?)?,
             Long("worker") => works = true,
             Short('v') | Long("verbose") => verbose = true,
@@ -102,7 +107,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
     let (Some(file), Some(path)) = (file, path) else {
         return Err(Error::Usage("the file that is wanted, or where to put it, was not named".to_owned()));
     };
-    let options = Options { file, path, cluster, system_id, config, time_limit, verbose };
+    let options = Options { file, path, cluster, system_id, config, until, time_limit, verbose };
     Ok(if works { Command::Work(options) } else { Command::Restore(options) })
 }
 
@@ -132,6 +137,7 @@ mod tests {
             cluster: None,
             system_id: None,
             config: None,
+            until: None,
             time_limit: DEFAULT_TIME_LIMIT,
             verbose: false,
         };
@@ -140,11 +146,12 @@ mod tests {
             cluster: Some("main".parse().unwrap()),
             system_id: Some(SystemId(77)),
             config: Some("/x.toml".into()),
+            until: Some(Lsn(0x1_0000_0028)),
             time_limit: Duration::from_secs(7),
             verbose: true,
             ..usual()
         };
-        let line = "--cluster main --system-id=77 --config=/x.toml -v --time-limit=7 00000002.history pg_wal/RECOVERYHISTORY";
+        let line = "--cluster main --system-id=77 --config=/x.toml -v --time-limit=7 --until 1/28 00000002.history pg_wal/RECOVERYHISTORY";
         assert_eq!(parsed(line).unwrap(), Command::Restore(all));
         let works = parsed("--worker 00000002.history pg_wal/RECOVERYHISTORY").unwrap();
         assert_eq!(works, Command::Work(usual()));
@@ -178,6 +185,7 @@ mod tests {
             "--cluster",
             "--system-id",
             "--config",
+            "--until",
             "--time-limit",
             "--worker",
             "--verbose",

@@ -21,6 +21,8 @@ pub struct Wanted {
     pub cluster: ClusterName,
     /// Its system identifier, where the data directory or the user tells it.
     pub system_id: Option<SystemId>,
+    /// Where recovery stops, where that is known.
+    pub until: Option<Lsn>,
 }
 
 /// Fetches the file from the repository of these settings into `content`, verified but not published.
@@ -56,7 +58,7 @@ async fn try_fetch(config: &RepositoryConfig, wanted: &Wanted, content: &Content
     repository.facts().await?;
     let size = cluster.facts().await?.segment_size;
     if let WalFile::Segment(segment) = wanted.file
-        && let Some(end) = tail::fetch(&cluster, size, segment, config, content).await?
+        && let Some(end) = tail::fetch(&cluster, size, segment, wanted.until, content).await?
     {
         return Ok(if end < segment.end(size) { Found::UpTo(end) } else { Found::Whole });
     }
@@ -116,6 +118,11 @@ async fn gap(cluster: &ClusterRepository, size: SegmentSize, file: WalFile) -> R
     let later = tails.into_iter().find(|tail| decide::shows_missing(file, WalFile::Segment(*tail)));
     if let Some(later) = later {
         return Ok(Some(format!("a piece of {later} is there")));
+    }
+    if let WalFile::Segment(segment) = file
+        && let Some(known) = cluster.lost_behind(timeline, segment.start(size), size).await?
+    {
+        return Ok(Some(format!("it was there: timeline {timeline} had come up to {known}")));
     }
     let needed = |left_at: &Lsn| match file {
         WalFile::Segment(segment) => *left_at >= segment.end(size),

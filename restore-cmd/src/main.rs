@@ -139,7 +139,7 @@ fn wanted(options: &Options, config: &Config) -> Result<Wanted, Error> {
         (None, Some(marker)) => marker.cluster,
         (None, None) => config.cluster(None)?.name.clone(),
     };
-    Ok(Wanted { file: options.file, cluster, system_id: options.system_id.or(told) })
+    Ok(Wanted { file: options.file, cluster, system_id: options.system_id.or(told), until: options.until })
 }
 
 /// The same repository, asked less often.

@@ -1,6 +1,5 @@
 //! A segment that is not there whole, put together from the pieces that were received of it.
 
-use highwater_repository::config::RepositoryConfig;
 use highwater_repository::{ClusterRepository, Sink};
 use highwater_wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile};
 
@@ -15,12 +14,12 @@ const TRIES: usize = 3;
 /// Writes what there is of the segment into `content`, verified (R7), behind it zeros: PostgreSQL takes them for the end of the
 /// WAL. Answers where it ends; `None` where there is nothing of it.
 ///
-/// Where the pieces end, the WAL must end (R6): what shows that it went on is a hole.
+/// Where the pieces end, the WAL must end (R6): what shows that it went on is a hole. Whoever stops before it does not come to it.
 pub(crate) async fn fetch(
     cluster: &ClusterRepository,
     size: SegmentSize,
     segment: SegmentName,
-    config: &RepositoryConfig,
+    until: Option<Lsn>,
     content: &Content,
 ) -> Result<Option<Lsn>, Error> {
     let key = cluster.section().wal(WalFile::Segment(segment));
@@ -37,19 +36,21 @@ pub(crate) async fn fetch(
             Err(error) => return Err(error.into()),
         };
         let end = object.head.received.unwrap_or(segment.end(size));
-        hole = if end < segment.end(size) { went_on(cluster, segment, end).await? } else { None };
+        let is_enough = end == segment.end(size) || until.is_some_and(|until| until < end);
+        hole = if is_enough { None } else { went_on(cluster, size, segment, end).await? };
         if hole.is_none() {
             content.empty()?;
             content.file().write_at(0, &object.bytes).map_err(highwater_repository::Error::Sink)?;
             return check_header(cluster, &object.head, content).map(|()| Some(end));
         }
     }
-    Err(Error::Hole { repository: config.label().to_owned(), shown_by: hole.unwrap_or_default() })
+    Err(Error::Hole { repository: cluster.repository().config().label(), shown_by: hole.unwrap_or_default() })
 }
 
 /// What shows that the timeline's WAL went on behind `end`, which lies in `segment`.
 async fn went_on(
     cluster: &ClusterRepository,
+    size: SegmentSize,
     segment: SegmentName,
     end: Lsn,
 ) -> Result<Option<String>, Error> {
@@ -61,6 +62,9 @@ async fn went_on(
     let later = cluster.tail_segments(segment.timeline).await?.into_iter().find(|other| *other > segment);
     if let Some(later) = later {
         return Ok(Some(format!("a piece of {later} is there, and of {segment} not all")));
+    }
+    if let Some(known) = cluster.lost_behind(segment.timeline, end, size).await? {
+        return Ok(Some(format!("it was there up to {known}, and pieces end at {end}")));
     }
     let left_at =
         |history: TimelineHistory| history.left_at(segment.timeline).filter(|left_at| *left_at > end);

@@ -15,6 +15,7 @@
 //! | `record`, `past`, `ledger` | what a verification leaves for the next one, finding that, and what is known against backups |
 //! | `there` | what is there, by listing |
 //! | `chain`, `joins`, `histories` | decisions: which holes matter to whom, what fits together |
+//! | `ends` | whether WAL has gone from the end of a timeline |
 //! | `wal_files`, `walk` | segments and other files of WAL, and every record in them |
 //! | `backups`, `spool`, `packs`, `blame` | manifests, the extents that they name in order, packs, and who needs what is bad |
 //! | `page`, `control`, `relation`, `torn` | pages' checksums, and whether replay mends a wrong one |
@@ -41,6 +42,7 @@ mod backups;
 mod blame;
 mod chain;
 mod control;
+mod ends;
 mod error;
 mod finding;
 mod histories;

@@ -196,6 +196,7 @@ impl Run<'_> {
             self.wrapped().await?;
             self.names().await?;
             self.tails().await?;
+            self.marks_of_ends().await?;
             self.index().await?;
             if self.options.deep {
                 self.events().await?;
@@ -227,6 +228,10 @@ impl Run<'_> {
             Some((path, backup.start.0 / size.bytes()..=last))
         });
         stretches(inventory, |timeline, number| {
+            // What is there in pieces is looked at piece by piece.
+            if inventory.is_in_pieces(SegmentName::from_number(timeline, number, size)) {
+                return false;
+            }
             if let Some((path, numbers)) = &needed {
                 return numbers.contains(&number) && path.segment(number, size).timeline == timeline;
             }
@@ -429,6 +434,7 @@ impl Run<'_> {
         }
         self.timelines();
         self.chains();
+        self.ends(can_read).await?;
         self.count_leftovers();
         let scope = self.scope();
         let (findings, [more_damage, more_notes]) = self.findings.finish();

@@ -204,7 +204,7 @@ impl Run<'_> {
 
     /// Pieces of segments that are still being written. Whoever receives them removes them when the whole segment is in.
     pub(crate) async fn tails(&mut self) -> Result<()> {
-        for segment in self.there.tails.clone() {
+        for segment in self.there.tails.keys().copied().collect::<Vec<_>>() {
             let pieces = self.cluster.tail_pieces(segment).await?;
             // Pieces of a segment that is there whole are needed by nobody.
             if !self.there.inventory.has(segment)
@@ -286,6 +286,9 @@ impl Run<'_> {
         objects.extend(self.there.other_wal.iter().map(|file| section.wal(*file).to_string()));
         let lists = [&self.there.names, &self.there.index, &self.there.wrapped];
         objects.extend(lists.into_iter().flatten().map(Key::to_string));
+        let marks = self.there.marks.iter();
+        let marks = marks.filter_map(|(timeline, marks)| Some((*timeline, *marks.last()?)));
+        objects.extend(marks.map(|(timeline, lsn)| section.reached_at(timeline, lsn).to_string()));
         while objects.len() > Seen::MOST_OBJECTS {
             objects.pop_first();
         }
@@ -299,6 +302,19 @@ impl Run<'_> {
         let last = self.past.last.as_ref().map(|(event, _)| event.name());
         let since = self.there.events.iter().filter(|name| last.as_ref().is_none_or(|last| *name >= last));
         self.seen.events = since.rev().take(Seen::MOST_OBJECTS).map(Key::to_string).collect();
+    }
+
+    /// Whether an object is a mark of a timeline's end for which a later one stands.
+    fn is_superseded(&self, name: &str) -> bool {
+        let key: Option<Key> = name.parse().ok();
+        let timeline = key.as_ref().and_then(|key| {
+            let (folder, _) = name.rsplit_once('/')?;
+            let is_mark = folder.contains("/reached/");
+            is_mark.then(|| keys::timeline_of_folder(&format!("{folder}/")).zip(keys::lsn_of_mark(key)))?
+        });
+        timeline.is_some_and(|(timeline, lsn)| {
+            self.there.marks.get(&timeline).and_then(|marks| marks.last()).is_some_and(|last| *last > lsn)
+        })
     }
 
     /// What the last verification saw and is gone now, though nothing was expired since.
@@ -315,6 +331,7 @@ impl Run<'_> {
             let is_mark = |name: &str| name.ends_with("/expired") || name.ends_with("/hold");
             let objects = last.objects.iter().filter(|name| !self.seen.objects.contains(*name));
             let objects = objects.filter(|name| !(has_unmarked && is_mark(name)));
+            let objects = objects.filter(|name| !self.is_superseded(name));
             found.extend(objects.map(|name| Finding::damage(name, &what)));
             let size = self.there.inventory.segment_size;
             for (timeline, runs) in &last.wal {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_catalog::Inventory;
-use highwater_repository::{ClusterName, ClusterRepository, Label, Repository, keys};
+use highwater_repository::{ClusterName, ClusterRepository, Label, Repository, TailPiece, keys};
 use highwater_storage::{Entry, Key};
-use highwater_wal::{SegmentName, SegmentSize, SystemId, WalFile};
+use highwater_wal::{Lsn, SegmentName, SegmentSize, SystemId, TimelineId, WalFile};
 
 use crate::error::{Error, Result};
 
@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 const MAX_PAGES: usize = 1_000_000;
 /// As many names that mean nothing are told.
 const MAX_STRAYS: usize = 1000;
+
+/// The folders of a cluster.
+const CLUSTER_FOLDERS: [&str; 7] = ["wal/", "tail/", "reached/", "index/", "names/", "backups/", "packs/"];
 
 /// What there is of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +40,10 @@ pub(crate) struct There {
     pub(crate) index: Vec<Key>,
     pub(crate) wrapped: Vec<Key>,
     pub(crate) events: Vec<Key>,
-    /// Segments of which pieces are there.
-    pub(crate) tails: BTreeSet<SegmentName>,
+    /// Pieces of segments, in order.
+    pub(crate) tails: BTreeMap<SegmentName, Vec<TailPiece>>,
+    /// Marks of how far timelines' WAL was there.
+    pub(crate) marks: BTreeMap<TimelineId, BTreeSet<Lsn>>,
     /// Names that mean nothing, and what is to be said of them.
     pub(crate) strays: Vec<String>,
     pub(crate) more_strays: u64,
@@ -80,7 +85,8 @@ impl There {
             index: Vec::new(),
             wrapped: Vec::new(),
             events: Vec::new(),
-            tails: BTreeSet::new(),
+            tails: BTreeMap::new(),
+            marks: BTreeMap::new(),
             strays: Vec::new(),
             more_strays: 0,
             empty: Vec::new(),
@@ -90,8 +96,12 @@ impl There {
         let section = cluster.section();
         each(repository, &section.backups(), false, |entry| there.backup_object(cluster, entry), |_| {})
             .await?;
+        // Before the segments: one that is completed meanwhile is in one of the two listings.
+        each(repository, &section.tail_timelines(), false, |entry| there.tail_object(entry), |_| {}).await?;
         each(repository, &section.wal_timelines(), false, |entry| there.wal_object(cluster, entry), |_| {})
             .await?;
+        there.count_complete_tails(size);
+        each(repository, &section.reached(), false, |entry| there.mark(cluster, entry), |_| {}).await?;
         for (name, list) in [("names/", 0), ("index/", 1)] {
             let prefix = format!("{}{name}", below(cluster));
             let mut found = Vec::new();
@@ -101,8 +111,6 @@ impl There {
                 if list == 0 { there.names.push(entry.key) } else { there.index.push(entry.key) }
             }
         }
-        let prefix = format!("{}tail/", below(cluster));
-        each(repository, &prefix, false, |entry| there.tail_object(entry), |_| {}).await?;
         there.roots(cluster).await?;
         each(repository, keys::WRAPPED_IDENTITIES, false, |entry| there.key_object(entry), |_| {}).await?;
         // Last: what was done meanwhile is told there.
@@ -173,10 +181,40 @@ impl There {
     fn tail_object(&mut self, entry: Entry) {
         self.is_empty(&entry);
         let segment = entry.key.as_str().rsplit('/').nth(1).and_then(|name| name.parse::<SegmentName>().ok());
-        match segment {
-            Some(segment) => drop(self.tails.insert(segment)),
+        let piece =
+            segment.and_then(|segment| Some((segment, keys::tail_piece_of(segment, entry.key.name())?)));
+        match piece {
+            Some((segment, piece)) => self.tails.entry(segment).or_default().push(piece),
             None => self.stray(entry.key),
         }
+    }
+
+    /// A segment that is there in pieces, and all of it, is there.
+    fn count_complete_tails(&mut self, size: SegmentSize) {
+        for (segment, pieces) in &self.tails {
+            if TailPiece::reach(pieces) == size.bytes() {
+                self.inventory.add_tail(*segment, segment.end(size));
+            }
+        }
+    }
+
+    fn mark(&mut self, cluster: &ClusterRepository, entry: Entry) {
+        self.is_empty(&entry);
+        let folder = entry.key.as_str().strip_suffix(entry.key.name()).unwrap_or_default();
+        let mark = keys::timeline_of_folder(folder).zip(keys::lsn_of_mark(&entry.key));
+        match mark.filter(|(timeline, lsn)| cluster.section().reached_at(*timeline, *lsn) == entry.key) {
+            Some((timeline, lsn)) => drop(self.marks.entry(timeline).or_default().insert(lsn)),
+            None => self.stray(entry.key),
+        }
+    }
+
+    /// Where the WAL of a timeline ends, as far as there are segments or pieces.
+    pub(crate) fn end_of(&self, timeline: TimelineId) -> Option<Lsn> {
+        let size = self.inventory.segment_size;
+        let of_timeline = self.tails.iter().filter(|(segment, _)| segment.timeline == timeline);
+        let in_pieces =
+            of_timeline.map(|(segment, pieces)| segment.start(size) + TailPiece::reach(pieces)).max();
+        in_pieces.max(self.inventory.end_on(timeline))
     }
 
     fn key_object(&mut self, entry: Entry) {
@@ -200,7 +238,7 @@ impl There {
             ),
             (keys::CLUSTERS.to_owned(), &[], &[]),
             (keys::systems(cluster.name()), &[], &[]),
-            (below(cluster), &["cluster.json"], &["wal/", "tail/", "index/", "names/", "backups/", "packs/"]),
+            (below(cluster), &["cluster.json"], &CLUSTER_FOLDERS),
         ];
         for (prefix, objects, folders) in places {
             let (mut found, mut below) = (Vec::new(), Vec::new());

@@ -61,13 +61,9 @@ fn prior(inventory: &Inventory, stretch: Stretch) -> Option<SegmentName> {
     let size = inventory.segment_size;
     let number = stretch.first.checked_sub(1)?;
     let same = SegmentName::from_number(stretch.timeline, number, size);
-    if inventory.has(same) {
-        return Some(same);
-    }
-    inventory
-        .path(stretch.timeline)
-        .map(|path| path.segment(number, size))
-        .filter(|name| inventory.has(*name))
+    let on_path = inventory.path(stretch.timeline).map(|path| path.segment(number, size));
+    let found = [Some(same), on_path].into_iter().flatten().find(|name| inventory.has(*name));
+    found.filter(|name| !inventory.is_in_pieces(*name))
 }
 
 /// What is to be known of a segment to judge its neighbours.

@@ -118,7 +118,8 @@ fn following(joint: Joint, segment: SegmentName, inventory: &Inventory) -> Optio
     if segment == joint.segment {
         return joint.next;
     }
-    Some(segment.next(inventory.segment_size)).filter(|next| inventory.has(*next))
+    let is_all = inventory.unfinished_end(segment).is_none();
+    Some(segment.next(inventory.segment_size)).filter(|next| is_all && inventory.has(*next))
 }
 
 /// Reads what was pushed; `true` when all that begins before `end` has been read.

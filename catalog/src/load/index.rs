@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use highwater_repository::{Error, Indexed};
-use highwater_wal::{SegmentName, WalFile};
+use highwater_wal::{Lsn, SegmentName, WalFile};
 
 use super::Catalog;
 use super::heads::LogName;
@@ -122,8 +122,11 @@ impl Catalog {
             for inventory in [&mut self.inventory, &mut *inventory] {
                 inventory.remove_log(timeline, log);
                 let names = inventory.segment_size.numbers_of_log(log);
+                let end = names.end().saturating_add(1).saturating_mul(there.segment_size.bytes());
                 let names = names.map(|n| SegmentName::from_number(timeline, n, there.segment_size));
                 names.filter(|name| there.has(*name)).for_each(|name| inventory.add_segment(name));
+                // The index object says that all of them were there.
+                inventory.add_lost_end(timeline, Lsn(end));
             }
         }
         Ok(is_missing)

@@ -193,19 +193,9 @@ impl Catalog {
 
     /// Where the repository's WAL of the newest timeline ends: behind the last piece of a segment that is being received, or behind the
     /// last whole one.
-    ///
-    /// # Errors
-    /// Those of the repository.
-    pub async fn newest_end(&mut self) -> Result<Option<(TimelineId, Lsn)>, highwater_repository::Error> {
-        let Some(timeline) = self.inventory.newest_timeline() else { return Ok(None) };
-        let last =
-            self.inventory.segments_on(timeline).and_then(|set| set.runs().last().map(|run| *run.end()));
-        let Some(number) = last else { return Ok(None) };
-        let size = self.inventory.segment_size;
-        let segment = SegmentName::from_number(timeline, number, size);
-        let heads = self.heads.of(&[segment]).await?;
-        let received = heads.first().and_then(|head| head.received);
-        Ok(Some((timeline, received.unwrap_or(segment.end(size)))))
+    pub fn newest_end(&self) -> Option<(TimelineId, Lsn)> {
+        let timeline = self.inventory.newest_timeline()?;
+        Some((timeline, self.inventory.end_on(timeline)?))
     }
 
     /// What stands in front of segments' objects: the summary of each, and who archived it when. In the order of `segments`.

@@ -190,9 +190,21 @@ fn leading_to<'a>(
 pub(super) fn behind(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Unreachable, Unsettled> {
     let reach = reach(way, backup, run_end)?;
     Ok(match (way.hole_after(run_end), way.unreached(run_end)) {
-        (Some(hole), _) => Unreachable::Hole { target: way.target(), hole, reach },
+        (Some(hole), _) if hole.was_there_until.is_some() => {
+            let last = match end_of(way, backup, run_end)?.stop {
+                Stop::Record { lsn, .. } => Some(lsn),
+                Stop::Consistent => None,
+            };
+            Unreachable::EndLost { target: way.target(), hole: Box::new(hole), reach, last }
+        }
+        (Some(hole), _) => Unreachable::Hole { target: way.target(), hole: Box::new(hole), reach },
         (None, Some(unreached)) => Unreachable::ForkUnreached { target: way.target(), unreached },
-        (None, None) => Unreachable::TooLate { target: way.target(), reach, timeline: way.path.timeline() },
+        (None, None) => Unreachable::TooLate {
+            target: way.target(),
+            reach,
+            timeline: way.path.timeline(),
+            is_received: way.inventory.unfinished_end(way.name(run_end)).is_some(),
+        },
     })
 }
 

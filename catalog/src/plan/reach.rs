@@ -10,7 +10,7 @@ use crate::{Backup, Inventory, Path, Request, Target};
 
 /// The last moment that the run from a backup to segment `run_end` covers.
 pub(super) fn reach(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Reach, Unsettled> {
-    let end = way.name(run_end).end(way.inventory.segment_size);
+    let end = way.end_of(run_end);
     let last_commit = way.commit_before(backup, end, run_end)?.map(|commit| commit.time);
     Ok(Reach { lsn: end, time: Some(covered_until(way, backup, run_end)?), last_commit })
 }
@@ -44,6 +44,8 @@ pub(super) fn covered_until(way: &Way<'_>, backup: &Backup, run_end: u64) -> Res
 pub(crate) struct RunCoverage {
     /// The number of its last segment.
     pub last_number: u64,
+    /// Where it ends.
+    pub end: Lsn,
     /// The last moment it covers.
     pub until: Timestamp,
     /// The last commit in it.
@@ -64,9 +66,10 @@ pub(crate) fn run_coverage(
     let request = Request::new(Target::Latest);
     let way = Way { inventory, path, request: &request, known };
     let last_number = way.run(backup)?;
-    let end = way.name(last_number).end(inventory.segment_size);
+    let end = way.end_of(last_number);
     Ok(RunCoverage {
         last_number,
+        end,
         until: covered_until(&way, backup, last_number)?,
         last_commit: way.commit_before(backup, end, last_number)?,
         hole_after: way.hole_after(last_number),

@@ -70,14 +70,34 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// The hole behind the last segment of a run, if later segments exist on the path.
+    /// The hole behind the last segment of a run, if later segments exist on the path, or the repository is known to have had more.
     pub fn hole_after(&self, last: u64) -> Option<Hole> {
-        self.path.next_from(self.inventory, last + 1).map(|next| self.hole(last + 1, next))
+        let from = self.inventory.unfinished_end(self.name(last));
+        let first = if from.is_some() { last } else { last + 1 };
+        if let Some(next) = self.path.next_from(self.inventory, last + 1) {
+            return Some(Hole { from, ..self.hole(first, next) });
+        }
+        let name = self.name(last);
+        let lost =
+            self.inventory.lost_end(name.timeline).filter(|_| name.timeline == self.path.timeline())?;
+        let until = self.number(Lsn(lost.known.0.saturating_sub(1)));
+        Some(Hole { from, was_there_until: Some(lost.known), ..self.hole(first, until + 1) })
+    }
+
+    /// Where the WAL that is there ends in the last segment of a run.
+    pub fn end_of(&self, last: u64) -> Lsn {
+        self.inventory.end_of(self.name(last))
+    }
+
+    /// The segment behind another one, where it is there and nothing is missing between the two.
+    fn next(&self, number: u64) -> Option<SegmentName> {
+        let is_all = self.inventory.unfinished_end(self.name(number)).is_none();
+        Some(self.name(number + 1)).filter(|next| is_all && self.inventory.has(*next))
     }
 
     /// The first fork on the path that a run does not reach, if there is one. The timeline's history proves that there was WAL up to it.
     pub fn unreached(&self, last: u64) -> Option<Unreached> {
-        let reached = self.name(last).end(self.inventory.segment_size);
+        let reached = self.end_of(last);
         let legs = self.path.legs();
         let at = legs.iter().position(|leg| leg.begin > reached)?;
         let on_path = |partial: &SegmentName| self.path.leg(partial.timeline).is_some();
@@ -92,16 +112,12 @@ impl<'a> Way<'a> {
     }
 
     fn hole(&self, first: u64, next: u64) -> Hole {
-        Hole {
-            first: self.name(first),
-            last: self.name(next.saturating_sub(1).max(first)),
-            segments: (next - first).max(1),
-        }
+        let last = next.saturating_sub(1).max(first);
+        Hole::of(self.name(first), self.name(last), last - first + 1)
     }
 
     fn joint(&self, number: u64) -> Joint {
-        let next = Some(self.name(number + 1)).filter(|next| self.inventory.has(*next));
-        Joint { segment: self.name(number), next }
+        Joint { segment: self.name(number), next: self.next(number) }
     }
 
     /// What the summary of a segment says. Reading runs from `number` towards `towards`, so its neighbours that way are

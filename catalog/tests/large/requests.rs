@@ -30,9 +30,9 @@ async fn questions_of_a_large_archive_list_and_read_little() {
     maker.index_logs(usize::MAX, |_| {}).await.unwrap();
     drop(maker);
 
-    // One listing each for the index, the timelines, the backups, the system identifiers, the tail; two for each timeline: what lies before and
+    // One listing each for the index, the timelines, the backups, the system identifiers, the tail, the marks of ends; two for each timeline: what lies before and
     // behind the logs that are indexed.
-    const LISTINGS: u64 = 5 + 3 * 2;
+    const LISTINGS: u64 = 6 + 3 * 2;
     let (catalog, store) = site.open().await;
     let backups = catalog.inventory().backups.len() as u64;
     assert_eq!(backups, SEGMENTS / BACKUP_EVERY);

@@ -15,6 +15,9 @@ use crate::error::Error;
 /// The shortest interval between two pieces, and the longest.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 
+/// A page of WAL.
+const LEAST_FLUSH_BYTES: u64 = 8 << 10;
+
 /// Arguments of `receive`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -34,7 +37,7 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub flush_interval: Duration,
     /// WAL is put as soon as so many bytes wait
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_flush_bytes)]
     pub flush_bytes: u64,
     /// Put WAL at once: a commit of a server with synchronous_standby_names = 'highwater' returns when it is in the repository
     #[arg(long)]
@@ -42,6 +45,14 @@ pub struct ReceiveArgs {
     /// Write the receiver's state into this file, as JSON, once a second
     #[arg(long, value_name = "FILE")]
     pub state_file: Option<PathBuf>,
+}
+
+/// As [`parse_bytes`], and not so little that each record would be an object.
+fn parse_flush_bytes(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        bytes if bytes >= LEAST_FLUSH_BYTES => Ok(bytes),
+        _ => Err("it is less than 8K; hint: --synchronous puts WAL at once".to_owned()),
+    }
 }
 
 /// As [`parse_duration`], and `250ms`.
@@ -74,7 +85,7 @@ pub async fn run(context: &Context, args: &ReceiveArgs) -> Result<(), Error> {
         create_slot: args.create_slot,
         policy: Policy {
             flush_interval: args.flush_interval,
-            flush_bytes: args.flush_bytes.max(1),
+            flush_bytes: args.flush_bytes,
             synchronous: args.synchronous,
         },
         data_directory: cluster.data_directory.clone(),
@@ -105,6 +116,14 @@ pub async fn run(context: &Context, args: &ReceiveArgs) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r22_bytes_to_wait_for_are_at_least_a_page() {
+        assert_eq!(parse_flush_bytes("8K"), Ok(8192));
+        for text in ["0", "1", "8191", "x"] {
+            assert!(parse_flush_bytes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn r22_intervals_have_bounds() {

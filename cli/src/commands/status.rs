@@ -135,11 +135,7 @@ pub async fn run(context: &Context) -> Result<(), Error> {
     let server = ask(context).await;
     let mut catalog = context.catalog().await?;
     let branches = catalog.windows().await?;
-    let end = match catalog.newest_end().await {
-        // Told with the windows.
-        Err(error) if error.is_damaged() || error.is_not_found() => None,
-        end => end?,
-    };
+    let end = catalog.newest_end();
     let now = Timestamp::from_datetime(OffsetDateTime::now_utc());
     let inventory = catalog.inventory();
     let cluster = catalog.cluster();

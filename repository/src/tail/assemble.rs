@@ -41,34 +41,66 @@ pub(crate) fn chain(pieces: &[TailPiece]) -> (Vec<TailPiece>, u32) {
     }
 }
 
+/// Takes a damaged piece out, where others have its bytes; `false` where they do not.
+fn do_without(pieces: &mut Vec<TailPiece>, damaged: TailPiece) -> bool {
+    let others: Vec<TailPiece> = pieces.iter().copied().filter(|piece| *piece != damaged).collect();
+    let is_spare = others.len() < pieces.len() && chain(&others).1 == chain(pieces).1;
+    if is_spare {
+        *pieces = others;
+    }
+    is_spare
+}
+
 impl ClusterRepository {
     /// What the pieces of a segment hold, by one ranged read: the head that the segment would have if it ended there. `None`
     /// where there are no pieces.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where a piece is missing between others.
+    /// [`Error::Damaged`] where a piece is missing between others, or damaged and no others have its bytes.
     pub async fn tail_end(&self, segment: SegmentName) -> Result<Option<WalHead>> {
-        let pieces = self.tail_pieces(segment).await?;
-        let (taken, _) = self.unbroken(segment, &pieces)?;
-        let Some(last) = taken.last() else { return Ok(None) };
-        let head = self.tail_head(*last).await?;
-        Ok(Some(WalHead {
-            version: WalHead::VERSION,
-            file: WalFile::Segment(segment),
-            plain: head.plain,
-            archived: head.archived,
-            summary: head.summary,
-            received: Some(head.to),
-        }))
+        let mut pieces = self.tail_pieces(segment).await?;
+        // It ends: each round takes a piece out.
+        loop {
+            let (taken, _) = self.unbroken(segment, &pieces)?;
+            let Some(last) = taken.last() else { return Ok(None) };
+            let head = match self.tail_head(*last).await {
+                Err(error) if error.is_damaged() && do_without(&mut pieces, *last) => continue,
+                head => head?,
+            };
+            return Ok(Some(WalHead {
+                version: WalHead::VERSION,
+                file: WalFile::Segment(segment),
+                plain: head.plain,
+                archived: head.archived,
+                summary: head.summary,
+                received: Some(head.to),
+            }));
+        }
     }
 
     /// The segment put together from its pieces, verified (R7); `None` where there are none.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where a piece is missing between others, or where two that overlap do not agree.
+    /// As for [`ClusterRepository::tail_end`].
     pub async fn tail_segment(&self, segment: SegmentName, size: SegmentSize) -> Result<Option<TailSegment>> {
-        let pieces = self.tail_pieces(segment).await?;
-        let (taken, _) = self.unbroken(segment, &pieces)?;
+        let mut pieces = self.tail_pieces(segment).await?;
+        // It ends: each round takes a piece out.
+        loop {
+            let (taken, _) = self.unbroken(segment, &pieces)?;
+            match self.put_together(segment, size, taken).await {
+                Err((Some(piece), error)) if error.is_damaged() && do_without(&mut pieces, piece) => {}
+                read => return read.map_err(|(_, error)| error),
+            }
+        }
+    }
+
+    /// The segment out of these pieces; an error comes with the piece that could not be read.
+    async fn put_together(
+        &self,
+        segment: SegmentName,
+        size: SegmentSize,
+        taken: Vec<TailPiece>,
+    ) -> Result<Option<TailSegment>, (Option<TailPiece>, Error)> {
         let Some(last) = taken.last().copied() else { return Ok(None) };
         let mut bytes = vec![0; size.bytes() as usize];
         let mut reads = JoinSet::new();
@@ -80,21 +112,23 @@ impl ClusterRepository {
             {
                 let cluster = self.clone();
                 reads.spawn(async move {
-                    cluster.get_tail(piece).await.map(|(head, bytes)| (piece, head, bytes))
+                    let read = cluster.get_tail(piece).await;
+                    read.map(|(head, bytes)| (piece, head, bytes)).map_err(|error| (Some(piece), error))
                 });
             }
             let Some(read) = reads.join_next().await else { break };
             let (piece, found, content) =
-                read.map_err(|error| Error::Codec(std::io::Error::other(error)))??;
+                read.map_err(|error| (None, Error::Codec(std::io::Error::other(error))))??;
             if found.segment_size != size {
-                return Err(self.damaged_tail(segment, format!("its segments have {:?}", found.segment_size)));
+                let reason = format!("its segments have {:?}", found.segment_size);
+                return Err((None, self.damaged_tail(segment, reason)));
             }
             if piece == last {
                 head = Some(found);
             }
             let place = bytes.get_mut(piece.from as usize..piece.to as usize);
-            let place =
-                place.ok_or_else(|| self.damaged_tail(segment, "a piece is longer than it".to_owned()))?;
+            let too_long = || (None, self.damaged_tail(segment, "a piece is longer than it".to_owned()));
+            let place = place.ok_or_else(too_long)?;
             place.copy_from_slice(&content);
         }
         let Some(head) = head else { return Ok(None) };

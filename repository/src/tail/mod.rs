@@ -43,6 +43,11 @@ impl TailPiece {
         u64::from(self.to.saturating_sub(self.from))
     }
 
+    /// How many bytes of a segment its pieces, in order, have from its start on without a gap.
+    pub fn reach(pieces: &[TailPiece]) -> u64 {
+        u64::from(assemble::chain(pieces).1)
+    }
+
     /// Where it ends.
     pub fn end(&self, size: SegmentSize) -> Lsn {
         self.segment.start(size) + u64::from(self.to)
@@ -222,6 +227,12 @@ impl ClusterRepository {
             }
         }
         Err(self.repository().endless(&prefix))
+    }
+
+    /// How many bytes of a segment its pieces have from its start on without a gap; `None` where there are none.
+    pub async fn tail_reach(&self, segment: SegmentName) -> Result<Option<u64>> {
+        let pieces = self.tail_pieces(segment).await?;
+        Ok((!pieces.is_empty()).then(|| TailPiece::reach(&pieces)))
     }
 
     /// Removes the pieces of a segment that is there whole, the last one first, so that what is left has no gap; `false` where

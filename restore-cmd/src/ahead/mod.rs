@@ -212,7 +212,7 @@ fn try_work(options: &Options) -> Result<(), Error> {
     else {
         return Err(Error::Usage("--worker needs a segment, --cluster and --system-id".to_owned()));
     };
-    let wanted = Wanted { file: options.file, cluster, system_id: options.system_id };
+    let wanted = Wanted { file: options.file, cluster, system_id: options.system_id, until: None };
     let ahead = Ahead { wanted: &wanted, options, segment, system_id };
     let system = Error::Worker;
     let own = ahead.fingerprint().map_err(system)?;

@@ -5,6 +5,7 @@ mod quote;
 
 use highwater_catalog::{Plan, Stop, Target};
 use highwater_repository::marker::Kind;
+use highwater_wal::Lsn;
 
 pub(crate) use merge::merge;
 pub use quote::RestoreCommand;
@@ -65,7 +66,7 @@ pub fn settings_of_a_target() -> impl Iterator<Item = &'static str> {
 /// are not, since each assignment is checked against the target known so far (`assign_recovery_target_…`, PostgreSQL 15).
 pub(crate) fn settings(plan: &Plan, options: &Options, major: u32) -> Vec<Setting> {
     let fixed = |(name, value): (&'static str, &str)| (name, value.to_owned());
-    let mut all: Vec<Setting> = vec![("restore_command", options.restore_command.text())];
+    let mut all: Vec<Setting> = vec![("restore_command", options.restore_command.text(&until(plan)))];
     all.extend(EARLIER.map(fixed));
     all.extend(NO_TARGET.map(fixed));
     if follows(plan, options.role) {
@@ -94,6 +95,21 @@ pub(crate) fn settings(plan: &Plan, options: &Options, major: u32) -> Vec<Settin
     all
 }
 
+/// What tells the command that fetches WAL how far recovery goes, where that is needed: of a segment whose end is missing it hands over
+/// what is there to nobody who might come to its end and take that for the end of the WAL (R6).
+fn until(plan: &Plan) -> Vec<String> {
+    let Some(hole) = &plan.hole_behind else { return Vec::new() };
+    let until = match plan.stop {
+        Stop::Record { lsn, .. } => lsn,
+        // Behind the last byte that it needs.
+        Stop::Consistent => Lsn(plan.backup.stop.0.saturating_sub(1)),
+    };
+    match hole.from.is_some() {
+        true => vec!["--until".to_owned(), until.to_string()],
+        false => Vec::new(),
+    }
+}
+
 /// From this major version on a server reads WAL ahead of what it replays (`recovery_prefetch`).
 const FIRST_TO_READ_AHEAD: u32 = 15;
 
@@ -113,7 +129,7 @@ pub(crate) fn follows(plan: &Plan, role: Role) -> bool {
 #[cfg(test)]
 mod tests {
     use highwater_catalog::Hole;
-    use highwater_wal::{Lsn, SegmentName};
+    use highwater_wal::SegmentName;
 
     use super::*;
     use crate::options::tests::{options, plan};
@@ -127,7 +143,7 @@ mod tests {
     fn r15_a_server_that_might_come_to_a_hole_reads_nothing_ahead() {
         let whole = plan(Target::Xid(7));
         let first: SegmentName = "000000030000000000000004".parse().unwrap();
-        let hole = Some(Hole { first, last: first, segments: 1 });
+        let hole = Some(Hole::of(first, first, 1));
         let before_a_hole = Plan { hole_behind: hole, ..whole.clone() };
         let consistent = Plan { stop: Stop::Consistent, ..whole.clone() };
         for (plan, major, expected) in [
@@ -139,6 +155,21 @@ mod tests {
             (&consistent, 15, Some("off")),
         ] {
             assert_eq!(value(&settings(plan, &options(), major), "recovery_prefetch"), expected);
+        }
+    }
+
+    #[test]
+    fn r06_who_stops_before_a_hole_inside_a_segment_says_so_to_the_command_that_fetches_it() {
+        let whole =
+            Plan { stop: Stop::Record { lsn: Lsn(0x400_0100), inclusive: true }, ..plan(Target::Xid(7)) };
+        let first: SegmentName = "000000030000000000000004".parse().unwrap();
+        let between = Hole::of(first, first, 1);
+        let inside = Hole { from: Some(Lsn(0x400_0200)), ..between.clone() };
+        for (hole, expected) in [(None, false), (Some(between), false), (Some(inside), true)] {
+            let plan = Plan { hole_behind: hole, ..whole.clone() };
+            let settings = settings(&plan, &options(), 15);
+            let command = value(&settings, "restore_command").unwrap_or_default();
+            assert_eq!(command.contains(" --until 0/4000100 %f %p"), expected, "{command}");
         }
     }
 

@@ -58,10 +58,10 @@ impl RestoreCommand {
         PathBuf::from(&self.program)
     }
 
-    /// The setting's value. PostgreSQL replaces `%f` and `%p` and makes `%%` one `%` (`BuildRestoreCommand`), then hands
+    /// The setting's value, with `more` arguments. PostgreSQL replaces `%f` and `%p` and makes `%%` one `%` (`BuildRestoreCommand`), then hands
     /// it to a shell. Both replacements are plain names.
-    pub(crate) fn text(&self) -> String {
-        let words = std::iter::once(&self.program).chain(&self.arguments);
+    pub(crate) fn text(&self, more: &[String]) -> String {
+        let words = std::iter::once(&self.program).chain(&self.arguments).chain(more);
         let words: Vec<String> = words.map(|word| shell_word(word).replace('%', "%%")).collect();
         format!("{} %f %p", words.join(" "))
     }
@@ -117,7 +117,7 @@ mod tests {
             (&["/bin/cmd", ""], "/bin/cmd '' %f %p"),
         ];
         for (words, text) in table {
-            assert_eq!(RestoreCommand::new(words[0], &words[1..]).unwrap().text(), text);
+            assert_eq!(RestoreCommand::new(words[0], &words[1..]).unwrap().text(&[]), text);
         }
         assert_eq!(conf_value(r"a'b\c"), r"'a''b\\c'");
     }
@@ -143,7 +143,7 @@ mod tests {
 
         #[test]
         fn the_shell_sees_each_word_as_it_was(words in prop::collection::vec("[ -~ä]{0,8}", 0..4)) {
-            let command = RestoreCommand::new("/bin/echo", &words).unwrap().text();
+            let command = RestoreCommand::new("/bin/echo", &words).unwrap().text(&[]);
             let shown = replaced(&command).replacen("/bin/echo", "printf '%s\\n'", 1);
             let output = Command::new("sh").args(["-c", &shown]).output().unwrap();
             let mut expected = words.join("\n");

@@ -1,5 +1,8 @@
 //! WAL is streamed into the repository as the server writes it, and what was streamed is restored.
 
+mod stores;
+mod what_has_gone;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

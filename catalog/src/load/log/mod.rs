@@ -280,7 +280,11 @@ impl<'a> Search<'a> {
         self.holes += 1;
         let size = self.catalog.inventory().segment_size;
         let name = |number| self.path.segment(number, size);
-        sink.item(LogItem::Hole(Hole { first: name(first), last: name(last), segments: last - first + 1 }))
+        let from =
+            first.checked_sub(1).and_then(|before| self.catalog.inventory().unfinished_end(name(before)));
+        let first = first - u64::from(from.is_some());
+        let hole = Hole::of(name(first), name(last.max(first)), last.max(first) - first + 1);
+        sink.item(LogItem::Hole(Hole { from, ..hole }))
     }
 
     /// Goes through one unbroken run.

@@ -56,7 +56,7 @@ fn rows_of(inventory: &Inventory, branch: &Branch, left_at: Option<Lsn>) -> Vec<
     let runs: Vec<_> = segments.map(|set| set.runs().collect()).unwrap_or_default();
     let at = |number: u64| SegmentName::from_number(timeline, number, size);
     let hole = |first: u64, last: u64| {
-        let hole = Hole { first: at(first), last: at(last), segments: last - first + 1 };
+        let hole = Hole::of(at(first), at(last), last - first + 1);
         row(at(first).start(size), None, What::Hole(hole.to_string()))
     };
 
@@ -81,7 +81,15 @@ fn rows_of(inventory: &Inventory, branch: &Branch, left_at: Option<Lsn>) -> Vec<
         }
     }
     for pair in runs.windows(2) {
-        rows.push(hole(pair[0].end() + 1, pair[1].start() - 1));
+        if inventory.unfinished_end(at(*pair[0].end())).is_none() {
+            rows.push(hole(pair[0].end() + 1, pair[1].start() - 1));
+        }
+    }
+    // Those that begin inside a segment, and what was there behind the last one.
+    let holes = branch.windows.iter().filter_map(|window| Some((window.until, window.hole_after.as_ref()?)));
+    let holes = holes.filter(|(_, hole)| hole.first.timeline == timeline);
+    for (until, hole) in holes.filter(|(_, hole)| hole.from.is_some() || hole.was_there_until.is_some()) {
+        rows.push(row(until, None, What::Hole(hole.to_string())));
     }
     for backup in inventory.backups.iter().filter(|backup| backup.timeline == timeline) {
         let is_broken = branch.broken.iter().any(|broken| broken.backup == backup.label);
@@ -101,7 +109,7 @@ fn rows_of(inventory: &Inventory, branch: &Branch, left_at: Option<Lsn>) -> Vec<
         rows.push(row(commit.lsn, Some(commit.time), What::LastCommit(commit.xid)));
     }
     if let Some(run) = runs.last() {
-        let end = at(*run.end()).end(size);
+        let end = inventory.end_of(at(*run.end()));
         let time = last.filter(|window| window.until == end).map(|window| window.until_time);
         rows.push(row(end, time, What::End));
     }

@@ -1,0 +1,123 @@
+//! WAL that has gone from the end of the repository, or was never received: it is missed, and what is there is reached.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use highwater_tests::{Postgres, Site};
+
+use super::{WITH_SLOT, forgetful, overwrite, receive, rows, server};
+use crate::restores::{archiving, back_up, bring_back, restore};
+
+/// What a hint names behind `--lsn`.
+fn lsn_in(text: &str) -> String {
+    let (_, behind) = text.rsplit_once("--lsn ").unwrap_or_else(|| panic!("no position is named: {text}"));
+    behind.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// Everybody who is asked says that the end has gone, and until which record there is something.
+fn is_missed(site: &Site) -> String {
+    site.highwater(["verify"]).run().ends_with(4).says("have gone from its end");
+    site.highwater(["status"]).run().succeeds().says("ALARM").says("has gone from it");
+    site.highwater(["window"]).run().says("has gone from it");
+    let (_, output) = restore(site, "refused", &["--latest"]);
+    output.ends_with(4).says("has gone from it");
+    let plan = site.highwater(["plan", "--latest"]).run().ends_with(4).says("hint:");
+    lsn_in(&plan.stderr)
+}
+
+#[test]
+fn r06_pieces_that_have_gone_from_the_end_are_missed() {
+    let site = Site::on_folder();
+    let server = server(&site, Postgres::builder());
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    server.sql("create table t as select 1 as n");
+    server.sql("insert into t values (2)");
+    receiving.catches_up_with(&server);
+    let before: BTreeSet<PathBuf> = site.objects("/tail/").into_iter().collect();
+    server.sql("insert into t values (3)");
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds();
+    let gone: Vec<PathBuf> =
+        site.objects("/tail/").into_iter().filter(|piece| !before.contains(piece)).collect();
+    assert!(!gone.is_empty() && !before.is_empty(), "the last commit came in a piece of its own");
+    gone.iter().for_each(|piece| std::fs::remove_file(piece).unwrap());
+
+    let last = is_missed(&site);
+    assert_eq!(rows(&bring_back(&site, "what-is-left", &["--lsn", &last])), "1 2");
+    // Whoever asks without a stop does not get the shorter one for the whole.
+    let segment =
+        gone[0].parent().and_then(|folder| folder.file_name()).unwrap().to_str().unwrap().to_owned();
+    let fetch = |more: &[&str]| {
+        let fetched = site.path("fetched").display().to_string();
+        let all = ["--cluster", "main", &segment, &fetched].into_iter().chain(more.iter().copied());
+        site.program("highwater-restore-cmd", all).run()
+    };
+    fetch(&[]).ends_with(201).says("it was there up to");
+    fetch(&["--until", &last]).succeeds();
+
+    // The server has it still: what is received again is missed by nobody.
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds().says("have gone from its end");
+    site.highwater(["verify"]).run().succeeds();
+    assert_eq!(rows(&bring_back(&site, "latest", &["--latest"])), "1 2 3");
+}
+
+#[test]
+fn a_newest_segment_that_has_gone_is_missed_once_a_verification_has_seen_it() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder());
+    back_up(&site);
+    server.sql("create table t as select 1 as n");
+    server.archive_now();
+    server.sql("insert into t values (2)");
+    let newest = server.archive_now();
+    site.highwater(["verify"]).run().succeeds();
+    for segment in site.objects(&format!("/{newest}")) {
+        std::fs::remove_file(segment).unwrap();
+    }
+    let last = is_missed(&site);
+    assert_eq!(rows(&bring_back(&site, "what-is-left", &["--lsn", &last])), "1");
+}
+
+#[test]
+fn r12_commits_in_the_segment_in_which_a_loss_begins_are_reached() {
+    let site = Site::on_folder();
+    let server = server(&site, forgetful(17));
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    server.sql("create table t as select 1 as n");
+    server.sql("insert into t values (2)");
+    let time = server.now();
+    let xid = server.value("insert into t values (3) returning pg_current_xact_id()");
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds();
+    server.sql("select pg_drop_replication_slot('highwater')");
+    overwrite(&server);
+    server.configure("max_slot_wal_keep_size", "-1");
+    let receiving = receive(&site, WITH_SLOT);
+    highwater_tests::wait_until("the loss is told", highwater_tests::PATIENCE, || {
+        receiving.running.stderr().contains("ALARM: WAL from")
+    });
+    let receiving = receiving.wait_until_streaming();
+    // Until somebody takes a backup each new receiver tells of it.
+    receiving.running.terminate().succeeds();
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    assert!(receiving.state()["alarms"].to_string().contains("is lost"), "{}", receiving.state());
+    back_up(&site);
+    server.sql("insert into t values (4)");
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds();
+    // From here on nothing is to be told any more.
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    assert!(receiving.state()["alarms"].is_null(), "{}", receiving.state());
+    receiving.running.terminate().succeeds().does_not_say("ALARM");
+
+    assert_eq!(rows(&bring_back(&site, "last", &["--xid", &xid])), "1 2 3");
+    assert_eq!(rows(&bring_back(&site, "between", &["--at", &time])), "1 2");
+    assert_eq!(rows(&bring_back(&site, "latest", &["--latest"])), "1 2 3 4");
+    let log = site.highwater(["log"]).run().succeeds().says("HOLE").says("there is the beginning up to");
+    assert_eq!(log.stdout.matches("public.t +1").count(), 4, "{}", log.stdout);
+    site.highwater(["window"]).run().succeeds().says("there is the beginning up to");
+}
