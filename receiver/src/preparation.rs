@@ -72,6 +72,8 @@ impl Receiver {
         let system_id = identity.system_id;
         self.lag.ends_at(identity.position, Instant::now());
         self.note_lag(identity.position, self.state.durable);
+        // The repository may be waited for from here on.
+        self.publish();
         if let Some(expected) = self.state.system_id.filter(|expected| *expected != system_id) {
             return Err(Error::OtherSystem { expected, found: system_id });
         }

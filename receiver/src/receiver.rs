@@ -235,6 +235,11 @@ impl Receiver {
             self.notifier.status(line);
             self.told = Some((line.to_owned(), Instant::now()));
         }
+        self.publish();
+    }
+
+    /// Says how it is at once.
+    pub(crate) fn publish(&mut self) {
         self.ticked = None;
         self.tick();
     }
