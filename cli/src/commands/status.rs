@@ -5,7 +5,7 @@ use highwater_catalog::{Branch, Catalog, Inventory, Window};
 use highwater_replication::{Client, Mode};
 use highwater_repository::Event;
 use highwater_verify::Record;
-use highwater_wal::{Lsn, TimelineId, Timestamp, WalFile};
+use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp, WalFile};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -24,6 +24,8 @@ struct Status<'a> {
     cluster: &'a str,
     system_id: String,
     repository: String,
+    /// Whether what the repository holds can be read here: not without the identity, where it is encrypted.
+    is_readable: bool,
     /// The window that reaches the latest moment on the newest timeline.
     window: Option<&'a Window>,
     last_backup: Option<&'a str>,
@@ -133,8 +135,17 @@ struct Server {
 pub async fn run(context: &Context) -> Result<(), Error> {
     // Before the repository is listed: what the server says it has archived by now has to be there then.
     let server = ask(context).await;
-    let mut catalog = context.catalog().await?;
-    let branches = catalog.windows().await?;
+    let looked = async {
+        let mut catalog = context.catalog().await?;
+        let branches = catalog.windows().await?;
+        Ok::<_, Error>((catalog, branches))
+    };
+    let (catalog, branches) = match looked.await {
+        Err(Error::Repository(error @ highwater_repository::Error::Locked { .. })) => {
+            return locked(context, server.as_ref(), &error).await;
+        }
+        looked => looked?,
+    };
     let end = catalog.newest_end();
     let now = Timestamp::from_datetime(OffsetDateTime::now_utc());
     let inventory = catalog.inventory();
@@ -153,6 +164,7 @@ pub async fn run(context: &Context) -> Result<(), Error> {
         cluster: &inventory.cluster,
         system_id: inventory.system_id.to_string(),
         repository: catalog.cluster().repository().url(),
+        is_readable: true,
         window,
         last_backup: inventory.backups.last().map(|backup| backup.label.as_str()),
         unfinished: inventory.unfinished.iter().map(|backup| backup.label.as_str()).collect(),
@@ -167,6 +179,39 @@ pub async fn run(context: &Context) -> Result<(), Error> {
         notes: notes(&catalog, &branches),
     };
     if context.common.json { output::json(&status) } else { output::print(&text(&status, inventory, now)) }
+}
+
+/// What is known where only the public key is at hand: what the server says.
+async fn locked(
+    context: &Context,
+    server: Option<&Result<Server, Error>>,
+    error: &highwater_repository::Error,
+) -> Result<(), Error> {
+    let cluster = context.cluster().await?;
+    let size = cluster.facts().await?.segment_size;
+    let mut inventory = Inventory::empty(cluster.name().as_str(), cluster.system_id(), size);
+    if let Some(segment) = server.and_then(|server| server.as_ref().ok()).and_then(last_archived)
+        && cluster.has_wal(WalFile::Segment(segment)).await?
+    {
+        inventory.add_segment(segment);
+    }
+    let status = Status {
+        cluster: &inventory.cluster,
+        system_id: inventory.system_id.to_string(),
+        repository: cluster.repository().url(),
+        is_readable: false,
+        window: None,
+        last_backup: None,
+        unfinished: Vec::new(),
+        verified: None,
+        archiver: server.and_then(|server| server.as_ref().ok()).map(|server| &server.settings.archiver),
+        lag_bytes: None,
+        lag_seconds: None,
+        alarms: alarms_of_server(server, &inventory),
+        notes: vec![format!("what can be restored is not told here: {error}")],
+    };
+    let now = Timestamp::from_datetime(OffsetDateTime::now_utc());
+    if context.common.json { output::json(&status) } else { output::print(&text(&status, &inventory, now)) }
 }
 
 /// What the server says, where one is configured.
@@ -245,12 +290,24 @@ fn alarms(
     }
     // An older timeline that was never reached is given up; `highwater window` tells of it.
     alarms.extend(branches.last().and_then(|branch| branch.unreached.as_ref()).map(ToString::to_string));
-    match server {
-        None => {}
-        Some(Err(error)) => alarms.push(format!("the server does not answer: {error}")),
-        Some(Ok(server)) => alarms.extend(alarms_of(server, inventory)),
-    }
+    alarms.extend(alarms_of_server(server, inventory));
     alarms
+}
+
+fn alarms_of_server(server: Option<&Result<Server, Error>>, inventory: &Inventory) -> Vec<String> {
+    match server {
+        None => Vec::new(),
+        Some(Err(error)) => vec![format!("the server does not answer: {error}")],
+        Some(Ok(server)) => alarms_of(server, inventory),
+    }
+}
+
+/// The last segment that the server has had archived.
+fn last_archived(server: &Server) -> Option<SegmentName> {
+    match server.settings.archiver.last_archived.as_ref()?.parse().ok()? {
+        WalFile::Segment(segment) => Some(segment),
+        _ => None,
+    }
 }
 
 /// What is wrong with the server, and between it and the repository.
@@ -270,8 +327,7 @@ fn alarms_of(server: &Server, inventory: &Inventory) -> Vec<String> {
         ));
         return alarms;
     }
-    let archived = archiver.last_archived.as_ref().and_then(|name| name.parse().ok());
-    if let Some(WalFile::Segment(segment)) = archived
+    if let Some(segment) = last_archived(server)
         && !inventory.has(segment)
     {
         alarms.push(format!(
@@ -329,6 +385,7 @@ fn text(status: &Status<'_>, inventory: &Inventory, now: Timestamp) -> String {
             let last = window.last_commit.map(|commit| output::local(commit.time));
             lines.push(("Last commit", last.unwrap_or_else(|| "none since the backup".to_owned())));
         }
+        None if !status.is_readable => lines.push(("Reachable", "not told without the identity".to_owned())),
         None => lines.push(("Reachable", "nothing".to_owned())),
     }
     if let Some(bytes) = status.lag_bytes {
@@ -338,8 +395,10 @@ fn text(status: &Status<'_>, inventory: &Inventory, now: Timestamp) -> String {
     if let Some(backup) = inventory.backups.last() {
         lines.push(("Last backup", format!("{} ({} ago)", backup.label, age(backup.stop_time, now))));
     }
-    let verified = status.verified.as_ref().map(|verified| verified.text(now));
-    lines.push(("Last verified", verified.unwrap_or_else(|| "never (highwater verify)".to_owned())));
+    if status.is_readable {
+        let verified = status.verified.as_ref().map(|verified| verified.text(now));
+        lines.push(("Last verified", verified.unwrap_or_else(|| "never (highwater verify)".to_owned())));
+    }
     for label in &status.unfinished {
         lines.push(("Unfinished", (*label).to_owned()));
     }

@@ -18,7 +18,11 @@ fn keys_apart(site: Site) {
     back_up(&site);
     server.sql("insert into t values (3)");
     server.archive_now();
+    // What the server says is told without the identity, too.
+    let status = site.highwater(["status"]).run().succeeds().says("not told without the identity");
+    status.does_not_say("it is not in the repository").says("Archiver");
     server.stop(StopMode::Fast);
+    site.highwater(["status"]).run().succeeds().says("ALARM").says("the server does not answer");
 
     let folder = site.path("restored");
     let to = folder.display().to_string();
