@@ -104,7 +104,8 @@ pub enum Fate {
     CreatedAndDropped,
     /// It was emptied (`TRUNCATE`).
     Truncated,
-    /// It got a new file with the rows that it had (`VACUUM FULL`, `CLUSTER`, some forms of `ALTER TABLE`, `REFRESH MATERIALIZED VIEW`).
+    /// It got a new file with the rows that it had (`VACUUM FULL`, `CLUSTER`, some forms of `ALTER TABLE`, `SET TABLESPACE`, `REFRESH
+    /// MATERIALIZED VIEW`).
     Rewritten,
     /// Its file is gone; whether it got another cannot be told.
     Gone,
@@ -125,6 +126,22 @@ pub struct TableLine {
     /// Rows that a rewrite has written one by one into the new file.
     #[serde(skip_serializing_if = "is_zero")]
     pub copied: u64,
+}
+
+impl TableLine {
+    /// Takes note of what became of a table as one of its files tells it: that it may have lost its rows counts for more than that
+    /// others of its files did not.
+    fn came_to(&mut self, fate: Fate) {
+        let is_worse = match self.fate {
+            None => true,
+            Some(Fate::Rewritten) => matches!(fate, Fate::Gone | Fate::Truncated),
+            Some(Fate::Gone) => fate == Fate::Truncated,
+            Some(Fate::Created | Fate::Dropped | Fate::CreatedAndDropped | Fate::Truncated) => false,
+        };
+        if is_worse {
+            self.fate = Some(fate);
+        }
+    }
 }
 
 /// A database.
@@ -247,6 +264,8 @@ struct Tables<'a> {
     own: BTreeMap<RelationFile, &'a ClassChange>,
     /// Files that a rewrite made, with the OID of the rewritten relation.
     copies: BTreeMap<RelationFile, u32>,
+    /// Files that rewritten relations had until their rows were copied, with the OID of the relation. The copy has them in the end.
+    copied: BTreeMap<RelationFile, u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,18 +276,27 @@ enum Place {
 
 impl<'a> Tables<'a> {
     fn new(end: &'a End, names: &'a dyn Namer) -> Tables<'a> {
-        let (mut own, mut copies) = (BTreeMap::new(), BTreeMap::new());
+        let (mut own, mut copies, mut copied) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut made = BTreeMap::new();
         for class in &end.deeds.classes {
             let Some(file) = class.file else { continue };
             match (class.rewrites, class.fate) {
                 (0, RowFate::Inserted | RowFate::Updated) => _ = own.insert(file, class),
                 (0, RowFate::Deleted) => {}
-                (rewritten, RowFate::Inserted) => _ = copies.insert(file, rewritten),
+                (rewritten, RowFate::Inserted) => {
+                    copies.insert(file, rewritten);
+                    made.insert(class.oid, file);
+                }
                 // When it is filled, the copy and the rewritten relation change files.
-                (_, RowFate::Updated | RowFate::Deleted) => {}
+                (rewritten, RowFate::Updated | RowFate::Deleted) => {
+                    let had = made.get(&class.oid);
+                    if had.map_or(class.fate == RowFate::Deleted, |had| *had != file) {
+                        copied.insert(file, rewritten);
+                    }
+                }
             }
         }
-        Tables { end, names, lines: Vec::new(), places: BTreeMap::new(), own, copies }
+        Tables { end, names, lines: Vec::new(), places: BTreeMap::new(), own, copies, copied }
     }
 
     fn classes(&self) -> impl DoubleEndedIterator<Item = &'a ClassChange> + use<'a> {
@@ -376,7 +404,8 @@ impl<'a> Tables<'a> {
                 Some(class) if class.rewrites == 0 => continue,
                 Some(class) => {
                     let table = self.by_oid(class.database, class.rewrites);
-                    (table.unwrap_or_else(|| self.named_elsewhere(*file)), Fate::Rewritten)
+                    let fate = self.fate_by_files(class.database, class.rewrites, *file);
+                    (table.unwrap_or_else(|| self.named_elsewhere(*file)), fate.unwrap_or(Fate::Rewritten))
                 }
                 // Made and given away again in this transaction: the first file of what is told already.
                 None if self.own.contains_key(file) || self.copies.contains_key(file) => continue,
@@ -388,7 +417,7 @@ impl<'a> Tables<'a> {
                     (self.latest(table), fate)
                 }
             };
-            self.line(table).fate.get_or_insert(fate);
+            self.line(table).came_to(fate);
         }
     }
 
@@ -400,11 +429,9 @@ impl<'a> Tables<'a> {
 
     /// What became of a relation whose file is gone, where no deleted row of `pg_class` tells.
     fn fate_of(&self, table: &Table, file: RelationFile) -> Fate {
-        if table.oid.is_some_and(|oid| self.classes().any(|class| class.rewrites == oid)) {
-            return Fate::Rewritten;
-        }
-        if self.classes_of(table).any(|class| class.file.is_some_and(|other| other != file)) {
-            return Fate::Truncated;
+        let by_files = table.oid.and_then(|oid| self.fate_by_files(table.database_oid, oid, file));
+        if let Some(fate) = by_files {
+            return fate;
         }
         if !self.end.is_whole {
             return Fate::Gone;
@@ -424,21 +451,57 @@ impl<'a> Tables<'a> {
         }
     }
 
+    /// What became of a relation by the files that it had one after the other, of which one is gone. A file that a rewrite has filled has
+    /// the rows of the one before, and so has one in another tablespace, into which `SET TABLESPACE` carries them over; any other
+    /// new file is empty, and so is one that was cut to nothing in place.
+    fn fate_by_files(&self, database: u32, oid: u32, gone: RelationFile) -> Option<Fate> {
+        let is_own = |class: &&ClassChange| class.oid == oid && class.database == database;
+        let rows = || self.classes().filter(is_own).filter(|class| class.fate != RowFate::Deleted);
+        let mut files: Vec<RelationFile> =
+            rows().flat_map(|class| [class.was, class.file]).flatten().collect();
+        if !files.contains(&gone) {
+            files.insert(0, gone);
+        }
+        files.dedup();
+        let of_it = |files: &BTreeMap<RelationFile, u32>, file| files.get(&file) == Some(&oid);
+        let has_copies = self.copies.values().any(|rewritten| *rewritten == oid);
+        let keeps_rows = |had: RelationFile, next: RelationFile| {
+            let is_copied = of_it(&self.copies, next) || !has_copies && of_it(&self.copied, had);
+            is_copied || next.tablespace != had.tablespace
+        };
+        if files.windows(2).any(|pair| !keeps_rows(pair[0], pair[1]))
+            || files.iter().any(|file| self.is_emptied(*file))
+        {
+            return Some(Fate::Truncated);
+        }
+        let is_rewritten = has_copies || self.copied.values().any(|rewritten| *rewritten == oid);
+        let is_followed = || of_it(&self.copied, gone) || rows().any(|class| class.took(gone));
+        match is_rewritten {
+            // What was copied may be what was left by then.
+            true if !is_followed() => Some(Fate::Gone),
+            true => Some(Fate::Rewritten),
+            false => (files.len() > 1).then_some(Fate::Rewritten),
+        }
+    }
+
+    /// Whether `TRUNCATE` has cut a file in place: it does so only where its own transaction has made it (`ExecuteTruncateGuts`,
+    /// tablecmds.c); any other one VACUUM has cut, which found no row in it.
+    fn is_emptied(&self, file: RelationFile) -> bool {
+        let deeds = &self.end.deeds;
+        deeds.emptied.contains(&file) && deeds.created.contains(&file)
+    }
+
     fn tell_truncated(&mut self) {
         for (database, oid) in &self.end.deeds.truncated {
             if let Some(table) = self.by_oid(*database, *oid) {
-                let line = self.line(table);
-                if line.fate.is_none_or(|fate| fate == Fate::Gone) {
-                    line.fate = Some(Fate::Truncated);
-                }
+                self.line(table).came_to(Fate::Truncated);
             }
         }
-        // TRUNCATE cuts a file in place only where its own transaction has made it (`ExecuteTruncateGuts`, tablecmds.c); any other
-        // one VACUUM has cut, which found no row in it.
-        let deeds = &self.end.deeds;
-        for file in deeds.emptied.iter().filter(|file| deeds.created.contains(file)) {
-            let table = self.named(*file);
-            self.line(table).fate.get_or_insert(Fate::Truncated);
+        for file in &self.end.deeds.emptied {
+            if self.is_emptied(*file) {
+                let table = self.named(*file);
+                self.line(table).came_to(Fate::Truncated);
+            }
         }
     }
 }

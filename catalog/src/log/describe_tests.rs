@@ -74,6 +74,22 @@ fn copy(fate: RowFate, oid: u32, of_file: u32, rewrites: u32) -> ClassChange {
     ClassChange { rewrites, name: format!("pg_temp_{rewrites}"), ..class(fate, oid, of_file) }
 }
 
+/// What a rewrite leaves in `pg_class`: the table and the copy, whose number is that of its file, change files.
+fn rewrite(oid: u32, had: u32, to: u32) -> Vec<ClassChange> {
+    vec![
+        copy(RowFate::Inserted, to, to, oid),
+        class(RowFate::Updated, oid, to),
+        copy(RowFate::Updated, to, had, oid),
+        copy(RowFate::Deleted, to, had, oid),
+    ]
+}
+
+/// A table that has its file in another tablespace now.
+fn elsewhere(oid: u32, of_file: u32) -> ClassChange {
+    let moved = RelationFile { tablespace: 20_000, ..file(of_file) };
+    ClassChange { file: Some(moved), ..class(RowFate::Updated, oid, of_file) }
+}
+
 fn end(classes: Vec<ClassChange>, dropped: &[u32]) -> End {
     let mut deeds = Deeds::default();
     deeds.classes = classes;
@@ -171,9 +187,58 @@ fn what_became_of_tables() {
             &["public.t100 Rewritten"],
         ),
         (
-            "rewritten, of which only the beginning could be read",
+            "rewritten, of which only the beginning could be read: it may have been emptied before, or afterwards",
             end(vec![copy(Inserted, 310, 310, 100)], &[100]),
+            &["public.t100 Gone"],
+        ),
+        (
+            "rewritten twice",
+            end([rewrite(100, 100, 310), rewrite(100, 310, 320)].concat(), &[310, 100]),
             &["public.t100 Rewritten"],
+        ),
+        (
+            "truncated and rewritten",
+            end([vec![class(Updated, 100, 301)], rewrite(100, 301, 310)].concat(), &[100, 301]),
+            &["public.t100 Truncated"],
+        ),
+        (
+            "the same, its files told in the other order",
+            end([vec![class(Updated, 100, 301)], rewrite(100, 301, 310)].concat(), &[301, 100]),
+            &["public.t100 Truncated"],
+        ),
+        (
+            "the same, where the row with the file in between could not be read",
+            end(rewrite(100, 301, 310), &[100, 301]),
+            &["public.t100 Gone"],
+        ),
+        (
+            "rewritten and truncated",
+            end([rewrite(100, 100, 310), vec![class(Updated, 100, 301)]].concat(), &[100, 310]),
+            &["public.t100 Truncated"],
+        ),
+        (
+            "rewritten, and the copy's file truncated by a later subtransaction after other updates of its row",
+            end(
+                vec![
+                    copy(Inserted, 310, 310, 100),
+                    copy(Updated, 310, 310, 100),
+                    class(Updated, 100, 310),
+                    copy(Deleted, 310, 100, 100),
+                    class(Updated, 100, 301),
+                ],
+                &[100, 310],
+            ),
+            &["public.t100 Truncated"],
+        ),
+        (
+            "carried over into another tablespace",
+            end(vec![elsewhere(100, 301)], &[100]),
+            &["public.t100 Rewritten"],
+        ),
+        (
+            "truncated and carried over",
+            end(vec![class(Updated, 100, 302), elsewhere(100, 301)], &[100, 302]),
+            &["public.t100 Truncated"],
         ),
         (
             "renamed and dropped",
@@ -184,6 +249,18 @@ fn what_became_of_tables() {
     ] {
         assert_eq!(told(&end), expected, "{what}");
     }
+}
+
+#[test]
+fn a_table_that_was_rewritten_and_cut_to_nothing_in_place_is_truncated() {
+    let mut end = end(rewrite(100, 100, 310), &[100]);
+    end.deeds.created = vec![file(310)];
+    assert_eq!(told(&end), ["public.t100 Rewritten"]);
+    let mut cut = end.clone();
+    cut.deeds.emptied = vec![file(310)];
+    assert_eq!(told(&cut), ["public.t100 Truncated"]);
+    end.deeds.truncated = vec![(DATABASE, 100)];
+    assert_eq!(told(&end), ["public.t100 Truncated"]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod restores_are_proven_first;
 mod something_is_gone;
 mod the_dropped_table_comes_back;
 mod the_log_tells_what_happened;
+mod truncated_and_rewritten;
 mod verify_what_is_kept;
 mod what_the_archive_tells;
 mod windows_of_a_real_archive;

@@ -182,6 +182,14 @@ fn fates_of(version: u32, level: &str) {
     let server = archiving(&site, Postgres::builder().version(version).setting("wal_level", level));
     server.sql("create table plain (n int); create table kept (n int primary key, t text); create schema s; create table s.\"In S\" (n int)");
     server.sql("insert into kept select generate_series(1, 100); create table renamed (n int)");
+    server.tablespace("elsewhere");
+    let many = |number: u32| {
+        format!(
+            "create table t{number} (n int primary key); insert into t{number} select generate_series(1, 100)"
+        )
+    };
+    (1..=10).for_each(|number| server.sql(&many(number)));
+    server.sql("create materialized view seen as select generate_series(1, 9) as n");
     back_up(&site);
     server.sql("checkpoint");
     let mut expected: Vec<(String, Vec<(&str, &str)>)> = Vec::new();
@@ -201,6 +209,20 @@ fn fates_of(version: u32, level: &str) {
     told("insert into now_so values (1); drop table now_so", &[("public.now_so", "dropped")]);
     told("savepoint a; drop table fresh; release a", &[("public.fresh", "dropped")]);
     told("drop schema s cascade", &[("s.In S", "dropped")]);
+    // What lost its rows stays lost, whatever else its transaction does to it.
+    let fill = |table: &str| format!("insert into {table} select generate_series(1, 5)");
+    let widen = |table: &str| format!("alter table {table} alter n type bigint");
+    told(&format!("truncate t1; {}; {}", fill("t1"), widen("t1")), &[("public.t1", "truncated")]);
+    told(&format!("{}; truncate t2", widen("t2")), &[("public.t2", "truncated")]);
+    told(&format!("{}; savepoint a; truncate t3; release a", widen("t3")), &[("public.t3", "truncated")]);
+    told(&format!("truncate t4; {}; cluster t4 using t4_pkey", fill("t4")), &[("public.t4", "truncated")]);
+    told("truncate t5; alter table t5 set tablespace elsewhere", &[("public.t5", "truncated")]);
+    told("create index on t6 (n); truncate t6; create index on t6 (n)", &[("public.t6", "truncated")]);
+    told("truncate t7; drop table t7", &[("public.t7", "dropped")]);
+    told(&format!("delete from t8; {}", widen("t8")), &[("public.t8", "rewritten")]);
+    told(&format!("{}; cluster t9 using t9_pkey", widen("t9")), &[("public.t9", "rewritten")]);
+    told("alter table t10 set tablespace elsewhere", &[("public.t10", "rewritten")]);
+    told("refresh materialized view seen", &[("public.seen", "rewritten")]);
     server.sql("vacuum full kept");
     server.sql("create database other");
     server.sql("drop database other");

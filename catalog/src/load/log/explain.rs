@@ -65,9 +65,12 @@ impl Search<'_> {
         let classes = &end.deeds.classes;
         end.dropped.iter().any(|file| {
             let is_moved = || match self.names.file(*file, end.lsn) {
-                Named::Table(table) => classes
-                    .iter()
-                    .any(|class| Some(class.oid) == table.oid && class.database == table.database_oid),
+                // Of what was rewritten as well each file is to be accounted for: it may have been emptied in between.
+                Named::Table(table) => {
+                    let mut of_table = classes.iter().filter(|class| class.database == table.database_oid);
+                    of_table.clone().any(|class| Some(class.oid) == table.oid)
+                        && !of_table.any(|class| Some(class.rewrites) == table.oid)
+                }
                 Named::Unknown(_) => false,
             };
             !classes.iter().any(|class| class.took(*file)) && !is_moved()
