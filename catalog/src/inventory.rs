@@ -28,6 +28,9 @@ pub struct Backup {
     pub stored_bytes: u64,
     /// The backup from which unchanged content was taken over, if any. It need not be there any more.
     pub parent: Option<String>,
+    /// Tells it from a later one of the same label, as verifications name backups.
+    #[serde(skip)]
+    pub id: String,
 }
 
 /// A backup that was begun and has no manifest: it is running, or it was cut off.
@@ -86,6 +89,8 @@ pub struct Inventory {
     pub unfinished: Vec<Unfinished>,
     /// Backups that cannot be used.
     pub damaged_backups: Vec<DamagedBackup>,
+    /// What verifications have found damaged of backups whose manifests can be read, by label, in words.
+    pub found_damaged: BTreeMap<String, String>,
     /// Other system identifiers of the same cluster name that have backups.
     pub other_systems: Vec<SystemId>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
@@ -107,6 +112,7 @@ impl Inventory {
             expired: Vec::new(),
             unfinished: Vec::new(),
             damaged_backups: Vec::new(),
+            found_damaged: BTreeMap::new(),
             other_systems: Vec::new(),
             histories: BTreeMap::new(),
             damaged_histories: BTreeMap::new(),

@@ -200,6 +200,19 @@ pub enum Unreachable {
     /// The backup that was named is damaged.
     #[error("backup {} is damaged: {}; hint: restore from another backup (`highwater list` shows them)", .0.label, .0.reason)]
     DamagedBackup(DamagedBackup),
+    /// All backups that lead there were found damaged by verifications.
+    #[error(
+        "{target} can be reached from damaged backups only: of backup {label}, the newest of them, {damage}; hint: `highwater verify --deep` \
+         tells whether that is still so, and --backup {label} starts from it all the same"
+    )]
+    FoundDamaged {
+        /// What was asked for.
+        target: Target,
+        /// The newest backup that leads there.
+        label: String,
+        /// What was found, and when.
+        damage: String,
+    },
     /// The archived WAL ends before a fork on the path: there were commits up to there, and there may be more behind it.
     #[error(
         "{target} cannot be reached: {unreached}; hint: archive it from pg_wal of any server that has it; if what was written later \

@@ -69,7 +69,11 @@ impl Error {
         match self {
             Error::Usage(_) | Error::Time(_) => Exit::Usage,
             Error::Told(exit) => *exit,
-            Error::Unreachable(Unreachable::DamagedBackup(_) | Unreachable::EndLost { .. }) => Exit::Damaged,
+            Error::Unreachable(
+                Unreachable::DamagedBackup(_)
+                | Unreachable::FoundDamaged { .. }
+                | Unreachable::EndLost { .. },
+            ) => Exit::Damaged,
             Error::Unreachable(_) => Exit::Unreachable,
             Error::Repository(error) => of_repository(error),
             Error::Server(error) => of_server(error),

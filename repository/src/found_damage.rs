@@ -120,6 +120,8 @@ pub struct LastVerification {
     pub at: Option<Timestamp>,
     /// What it leaves as known.
     pub damage: FoundDamage,
+    /// Objects that it found damaged or missing, the first hundred of them.
+    pub objects: Vec<String>,
     /// Newer events that cannot be read, and may be of a newer verification.
     pub unreadable: Vec<Key>,
 }
@@ -139,6 +141,9 @@ impl ClusterRepository {
         while let Some((name, event)) = events.next().await {
             match event {
                 Ok(event) if is_verification(&event, &system_id) => {
+                    let objects = event.details.get("damaged").and_then(Value::as_array).cloned();
+                    let objects = objects.unwrap_or_default().into_iter();
+                    last.objects = objects.filter_map(|object| object.as_str().map(str::to_owned)).collect();
                     // What it says of backups and nobody understands must not be taken for nothing.
                     match serde_json::from_value(Value::Object(event.details)) {
                         Ok(damage) => {

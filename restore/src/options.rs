@@ -123,6 +123,7 @@ pub(crate) mod tests {
                 size_bytes: 3,
                 stored_bytes: 4,
                 parent: None,
+                id: String::new(),
             },
             wal: Vec::new(),
             segments: 1,

@@ -138,6 +138,7 @@ mod tests {
             size_bytes: 1,
             stored_bytes: 1,
             parent: None,
+            id: String::new(),
         }
     }
 

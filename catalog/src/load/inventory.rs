@@ -173,6 +173,7 @@ impl Backup {
             size_bytes: head.totals.bytes,
             stored_bytes: head.totals.stored_bytes,
             parent: head.parent.as_ref().map(Label::to_string),
+            id: head.id(),
         })
     }
 }

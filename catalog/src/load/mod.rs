@@ -11,6 +11,7 @@ mod near;
 mod speed;
 mod systems;
 mod tail;
+mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use speed::RestoreSpeed;
 pub use systems::newest_system;
 
 use heads::{Heads, LogName};
+use verified::Verified;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,8 @@ pub struct Catalog {
     listed: BTreeSet<LogName>,
     /// Logs that windows speak of and that are too many to list.
     unlisted_logs: usize,
+    /// What verifications have found, once a plan has asked.
+    verified: Option<Verified>,
 }
 
 impl Catalog {
@@ -68,7 +72,8 @@ impl Catalog {
         let (inventory, indexed) = inventory::read(&cluster).await?;
         let heads = Heads::new(cluster.clone(), inventory.segment_size, indexed);
         let listed = BTreeSet::new();
-        Ok(Catalog { cluster, inventory, known: Known::default(), heads, listed, unlisted_logs: 0 })
+        let known = Known::default();
+        Ok(Catalog { cluster, inventory, known, heads, listed, unlisted_logs: 0, verified: None })
     }
 
     /// What is there.
@@ -82,7 +87,8 @@ impl Catalog {
     }
 
     /// The way to a moment, see [`plan()`]. What is damaged and not needed for it is told in the plan's notes. Every segment that it
-    /// needs was seen in a listing of this catalog (R12).
+    /// needs was seen in a listing of this catalog (R12), and what the newest verification has found damaged is not built on: of backups it is
+    /// believed, segments are read to see whether they still are.
     pub async fn plan(&mut self, request: &Request) -> Result<Plan, PlanError> {
         let request = &self.settle_before(request).await?;
         let mut inventory = self.inventory.clone();
@@ -91,8 +97,17 @@ impl Catalog {
             match self.settle(&inventory, |inventory, known| plan(inventory, request, known)).await {
                 // It ends: each log is listed once.
                 Ok(plan) if self.list_again(&plan, &mut inventory).await? => {}
+                // It ends: that is asked once.
+                Ok(_) if self.ask_verification(&mut inventory).await => {}
+                // It ends: each segment is read once.
+                Ok(plan) if let Some(error) = self.read_suspects(&plan).await? => {
+                    self.take_out_damaged(&mut inventory);
+                    damage.get_or_insert(error);
+                }
                 Ok(mut plan) => {
                     plan.notes.extend(before::notes(&plan.request.target));
+                    plan.notes
+                        .extend(self.verified.iter().flat_map(|verified| verified.notes.iter().cloned()));
                     return self.without_damaged(plan, damage);
                 }
                 // It ends: each round takes a segment out.

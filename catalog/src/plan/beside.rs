@@ -52,7 +52,7 @@ fn weigh_time(
         let way = Way { inventory, path: &other.path, request, known };
         match along(inventory, &other.path, request, known) {
             Ok(answer) => {
-                if has_commit(&way, other.from, border(&answer))? {
+                if is_unseen(&way, other.from, &answer) || has_commit(&way, other.from, border(&answer))? {
                     rivals.push(on_timeline(&answer));
                 }
             }
@@ -142,6 +142,14 @@ fn border(plan: &Plan) -> Lsn {
         Stop::Consistent => plan.backup.stop,
         Stop::Record { lsn, inclusive } => lsn + u64::from(inclusive),
     }
+}
+
+/// Whether WAL between the fork and the backup of an answer is gone: nobody can say then that nothing was committed in it. Behind the
+/// backup a plan has all.
+fn is_unseen(way: &Way<'_>, from: Lsn, answer: &Plan) -> bool {
+    let begins = way.first_number(&answer.backup);
+    let fork = way.number(from);
+    fork < begins && way.path.run_from(way.inventory, fork).is_none_or(|end| end + 1 < begins)
 }
 
 fn on_timeline(plan: &Plan) -> OnTimeline {
@@ -245,4 +253,91 @@ fn note(inventory: &Inventory, other: &Beside, commit: &Transaction) -> String {
         "timeline {timeline} goes on beside this one from {}: its commits up to {} are left out; {way_there}",
         other.from, commit.time
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::super::tests::{Kind, Rec, World, size, tli};
+    use super::*;
+    use crate::Backup;
+
+    /// Timeline 2 leaves 1 in segment 2; an old primary goes on, and has a backup in segment 5. `commit` is the segment of its one
+    /// commit behind the fork.
+    fn world(commit: Option<u64>, missing: &[u64]) -> World {
+        let at = |number: u64| number * size().bytes();
+        let other =
+            |number: u64| Rec { lsn: Lsn(at(number) + 40), end: Lsn(at(number + 1)), kind: Kind::Other };
+        let end = |number: u64, time: i64| Rec {
+            kind: Kind::End { time, xid: 5, committed: true },
+            ..other(number)
+        };
+        let shared = || vec![end(1, 10)];
+        let rolled_back = Rec { kind: Kind::End { time: 60, xid: 9, committed: false }, ..other(7) };
+        let old = (2..8).map(|number| match number {
+            7 => rolled_back.clone(),
+            _ if commit == Some(number) => end(number, 20),
+            _ => other(number),
+        });
+        let new = (2..8).map(|number| if number == 7 { end(number, 90) } else { other(number) });
+        let backup = |label: &str, timeline: u32, number: u64, time: i64| Backup {
+            label: label.to_owned(),
+            timeline: tli(timeline),
+            start: Lsn(at(number) + 40),
+            stop: Lsn(at(number + 1)),
+            start_time: Timestamp(time),
+            stop_time: Timestamp(time),
+            size_bytes: 1,
+            stored_bytes: 1,
+            parent: None,
+            id: String::new(),
+        };
+        World {
+            records: vec![
+                (tli(1), shared().into_iter().chain(old).collect()),
+                (tli(2), shared().into_iter().chain(new).collect()),
+            ],
+            fork: Some(Lsn(at(2) + 40)),
+            backups: vec![backup("shared", 1, 1, 10), backup("old", 1, 5, 40)],
+            missing: missing
+                .iter()
+                .map(|number| highwater_wal::SegmentName::from_number(tli(1), *number, size()))
+                .collect(),
+            monotone: true,
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_question_also_where_the_other_branch_has_lost_the_wal_behind_the_fork() {
+        let ask = |world: &World| {
+            let (inventory, mut known) = (world.inventory(), Known::default());
+            for _ in 0..100 {
+                match plan(&inventory, &Request::new(Target::Time(Timestamp(50))), &known) {
+                    Err(Unsettled::Need(need)) => world.answer(&need, &inventory, &mut known),
+                    Err(Unsettled::Unreachable(reason)) => return Err(reason),
+                    Ok(plan) => return Ok(plan.timeline),
+                }
+            }
+            panic!("it does not settle");
+        };
+        let timelines = |reason: Unreachable| match reason {
+            Unreachable::SeveralTimelines { at, .. } => {
+                at.iter().map(|on| on.timeline.get()).collect::<Vec<u32>>()
+            }
+            other => panic!("{other}"),
+        };
+        assert_eq!(ask(&world(None, &[])), Ok(tli(2)), "nothing was committed on the other");
+        assert_eq!(timelines(ask(&world(Some(4), &[])).unwrap_err()), [2, 1]);
+        assert_eq!(timelines(ask(&world(Some(3), &[3, 4])).unwrap_err()), [2, 1]);
+        assert_eq!(
+            timelines(ask(&world(None, &[2])).unwrap_err()),
+            [2, 1],
+            "nobody can say that there was none"
+        );
+        assert_eq!(
+            ask(&world(None, &[6])),
+            Ok(tli(2)),
+            "behind the backup nothing is gone that its plan needs"
+        );
+    }
 }

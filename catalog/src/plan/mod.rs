@@ -8,6 +8,7 @@ mod clock;
 mod moment;
 mod position;
 mod reach;
+mod sound;
 mod way;
 
 use highwater_wal::{Lsn, SegmentName, TimelineId};
@@ -125,23 +126,31 @@ impl From<Unreachable> for Unsettled {
 /// from there on, and the exact record to stop at (R12, R15).
 ///
 /// Without a timeline in the request the newest is followed, as PostgreSQL does. A time that other timelines reach as well, with
-/// other commits, is refused: only the person who asks knows which is meant.
+/// other commits, is refused: only the person who asks knows which is meant. A backup that a verification has found damaged is passed over for an
+/// older one, and refused where there is none, unless it is named.
 ///
 /// # Errors
 /// [`Unsettled::Need`] where something has to be read first, [`Unsettled::Unreachable`] with the reason where there is no way.
 pub fn plan(inventory: &Inventory, request: &Request, known: &Known) -> Result<Plan, Unsettled> {
+    let plan = decide(inventory, request, known)?;
+    let mut plan = sound::prefer(inventory, request, known, plan, decide)?;
+    plan.notes.extend(inventory.notes());
+    Ok(plan)
+}
+
+/// The way from the newest backup that serves, whatever verifications have found.
+fn decide(inventory: &Inventory, request: &Request, known: &Known) -> Result<Plan, Unsettled> {
     let path = path_for(inventory, request.timeline)?;
     let found = along(inventory, &path, request, known);
     let weighed = match request.timeline {
         Some(_) => found,
         None => beside::weigh(inventory, &path, request, known, found),
     };
-    let mut plan = weighed?;
+    let plan = weighed?;
     if let Some((timeline, damage)) = asked_in_vain(inventory, &plan) {
         let target = request.target.clone();
         return Err(Unreachable::HistoryAskedFor { target, timeline, damage }.into());
     }
-    plan.notes.extend(inventory.notes());
     Ok(plan)
 }
 

@@ -122,7 +122,7 @@ prop_compose! {
             };
             Backup {
                 label: format!("b{n}"), timeline, start: all[begin].lsn, stop,
-                start_time: Timestamp(0), stop_time: Timestamp(stop_time), size_bytes: 1, stored_bytes: 1, parent: None,
+                start_time: Timestamp(0), stop_time: Timestamp(stop_time), size_bytes: 1, stored_bytes: 1, parent: None, id: String::new(),
             }
         }).collect();
         let mut world = World { records, fork, backups, missing: Vec::new(), monotone };
@@ -452,7 +452,11 @@ proptest! {
                 Stop::Consistent => plan.backup.stop,
                 Stop::Record { lsn, inclusive } => lsn + u64::from(inclusive),
             };
-            left_behind.iter().any(|rec| rec.lsn < border)
+            // What was written between the fork and the backup cannot be seen where it is gone.
+            let inventory = world.inventory();
+            let mut between = world.fork.unwrap().0 / size().bytes()..plan.backup.start.0 / size().bytes();
+            let is_unseen = between.any(|number| !inventory.has(SegmentName::from_number(tli(1), number, size())));
+            is_unseen || left_behind.iter().any(|rec| rec.lsn < border)
         });
         match (newest, answer) {
             (Ok(newest), Ok(answer)) => {

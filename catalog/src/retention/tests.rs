@@ -389,6 +389,7 @@ fn backup(label: &str, number: u64, stop_time: i64) -> Backup {
         size_bytes: 1,
         stored_bytes: 1,
         parent: None,
+        id: String::new(),
     }
 }
 

@@ -71,6 +71,7 @@ impl World {
             size_bytes: 3 << 30,
             stored_bytes: 1 << 30,
             parent: None,
+            id: String::new(),
         });
         self
     }

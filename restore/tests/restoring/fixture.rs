@@ -209,6 +209,7 @@ fn plan(head: &ManifestHead) -> Plan {
             size_bytes: head.totals.bytes,
             stored_bytes: head.totals.stored_bytes,
             parent: None,
+            id: String::new(),
         },
         wal: Vec::new(),
         segments: 1,

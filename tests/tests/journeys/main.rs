@@ -12,6 +12,7 @@ mod check_and_init;
 mod commands;
 mod commands_keep_secrets;
 mod commands_on_s3;
+mod damage_that_was_found;
 mod documents;
 mod expiring;
 mod killed_backups_and_restores;
