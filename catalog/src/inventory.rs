@@ -279,6 +279,11 @@ impl Inventory {
         named.filter(|timeline| *timeline != TimelineId::FIRST && !self.has_history(*timeline)).collect()
     }
 
+    /// The archived `.partial` files.
+    pub fn partials(&self) -> impl Iterator<Item = SegmentName> {
+        self.partials.iter().copied()
+    }
+
     /// The archived `.partial` files of a segment number, of any timeline.
     pub fn partials_of(&self, number: u64) -> impl Iterator<Item = SegmentName> {
         self.partials.iter().copied().filter(move |name| name.number(self.segment_size) == number)

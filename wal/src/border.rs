@@ -37,8 +37,9 @@ impl Summary {
     }
 
     /// Whether the record that begins in this segment and runs into `next`, the segment behind it on the same path of
-    /// timelines, makes or drops relation files or a database, or may do so. It is in neither summary's lists
-    /// ([`Summary::created`], [`Summary::dropped`], [`Summary::databases_dropped`]); read both segments to learn more.
+    /// timelines, makes or drops relation files, a database or a tablespace, or may do so. It is in neither summary's
+    /// lists ([`Summary::created`], [`Summary::dropped`], [`Summary::databases_dropped`],
+    /// [`Summary::tablespaces_dropped`]); read both segments to learn more.
     pub fn hides_files(&self, next: &Summary) -> bool {
         match self.first_bytes(next) {
             FirstBytes::Of(bytes) => match bytes.split_first_chunk() {
@@ -269,7 +270,8 @@ mod tests {
         wal.switch();
         let both = summaries(&wal);
         let listed = |summary: &Summary| {
-            summary.created.len() + summary.dropped.len() + summary.databases_dropped.len()
+            let whole = summary.databases_dropped.len() + summary.tablespaces_dropped.len();
+            summary.created.len() + summary.dropped.len() + whole
         };
         assert_eq!(both.iter().map(listed).sum::<usize>(), 0, "it is in one of them");
         both[0].hides_files(&both[1])
@@ -286,6 +288,12 @@ mod tests {
             assert!(hides(room, |wal| _ = wal.record(rmgr::STORAGE, 0x10, 9, &create)), "{room}");
             let drop = [5_u32, 1, 1663].map(u32::to_le_bytes).concat();
             assert!(hides(room, |wal| _ = wal.record(rmgr::DATABASE, 0x20, 9, &drop)), "{room}");
+            let tablespace = 20_000_u32.to_le_bytes();
+            // It takes 32 bytes.
+            if room < 32 {
+                assert!(hides(room, |wal| _ = wal.record(rmgr::TABLESPACE, 0x10, 9, &tablespace)), "{room}");
+            }
+            assert!(!hides(room, |wal| _ = wal.record(rmgr::TABLESPACE, 0x00, 9, &tablespace)), "{room}");
             assert!(hides(room, |wal| _ = wal.record(rmgr::TRANSACTION, 0x80, 9, &dropping)), "{room}");
             assert!(
                 !hides(room, |wal| _ = wal.record(rmgr::TRANSACTION, 0x80, 9, &subtransaction)),

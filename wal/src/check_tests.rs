@@ -94,6 +94,13 @@ fn r04_every_fact_lands_in_its_list() {
     let drop = [20_000_u32, 1, 1663].map(u32::to_le_bytes).concat();
     let gone = wal.record(rmgr::DATABASE, 0x20, 47, &drop);
     wal.record(rmgr::DATABASE, 0x20, 0, &drop);
+    wal.record(
+        rmgr::TABLESPACE,
+        0x00,
+        48,
+        &[20_001_u32.to_le_bytes().to_vec(), b"/place\0".to_vec()].concat(),
+    );
+    let emptied = wal.record(rmgr::TABLESPACE, 0x10, 48, &20_001_u32.to_le_bytes());
     wal.switch();
     let summary = check(wal.name(), &wal.bytes, SegmentKind::Complete).unwrap();
     assert_eq!(summary.checkpoints.len(), 1);
@@ -114,6 +121,9 @@ fn r04_every_fact_lands_in_its_list() {
     assert_eq!(made, [(created, 46, 16_400)]);
     let databases: Vec<_> = summary.databases_dropped.iter().map(|d| (d.lsn, d.xid, d.database)).collect();
     assert_eq!(databases, [(gone, 47, 20_000)], "the other one has only moved");
+    let tablespaces: Vec<_> =
+        summary.tablespaces_dropped.iter().map(|d| (d.lsn, d.xid, d.tablespace)).collect();
+    assert_eq!(tablespaces, [(emptied, 48, 20_001)]);
 }
 
 #[test]

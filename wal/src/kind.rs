@@ -63,6 +63,11 @@ pub enum Kind {
         /// OIDs of the tablespaces it had files in.
         tablespaces: Vec<u32>,
     },
+    /// `DROP TABLESPACE`. Its folders are gone; no relation was in them.
+    TablespaceDrop {
+        /// OID of the tablespace.
+        tablespace: u32,
+    },
     /// `TRUNCATE`, as logical decoding sees it; written with `wal_level = logical` only.
     Truncate {
         /// OID of the database.
@@ -159,6 +164,8 @@ const STORAGE_TRUNCATE_HEAP: u32 = 0x0001;
 /// `XLOG_DBASE_DROP`: 15 put a second way to create a database before it.
 const DATABASE_DROP: u8 = 0x20;
 const DATABASE_DROP_V14: u8 = 0x10;
+/// `XLOG_TBLSPC_DROP`
+pub(crate) const TABLESPACE_DROP: u8 = 0x10;
 const HEAP_TRUNCATE: u8 = 0x30;
 const HEAP_OPCODE_MASK: u8 = 0x70;
 
@@ -179,6 +186,7 @@ pub(crate) fn is_decoded(header: &RecordHeader) -> bool {
         rmgr::STORAGE => matches!(header.info, STORAGE_CREATE | STORAGE_TRUNCATE),
         // Which of them is a drop depends on the version.
         rmgr::DATABASE => true,
+        rmgr::TABLESPACE => header.info == TABLESPACE_DROP,
         rmgr::HEAP => header.info & HEAP_OPCODE_MASK == HEAP_TRUNCATE,
         _ => false,
     }
@@ -191,11 +199,12 @@ pub(crate) fn is_transaction_end(header: &RecordHeader) -> bool {
         && matches!(opcode, xact::COMMIT | xact::ABORT | xact::COMMIT_PREPARED | xact::ABORT_PREPARED)
 }
 
-/// Whether a record, of which `main` is the beginning of the main data, makes or drops files of relations or whole databases,
-/// or may do so.
+/// Whether a record, of which `main` is the beginning of the main data, makes or drops files of relations, whole databases or
+/// tablespaces, or may do so.
 pub(crate) fn may_make_or_drop_files(header: &RecordHeader, main: Option<&[u8]>) -> bool {
     match header.rmgr {
         rmgr::STORAGE | rmgr::DATABASE => true,
+        rmgr::TABLESPACE => header.info == TABLESPACE_DROP,
         rmgr::TRANSACTION if is_transaction_end(header) && header.info & xact::HAS_INFO != 0 => {
             let has = main.and_then(|main| main.get(8..)).and_then(|rest| Fields(rest).u32());
             has.is_none_or(|has| has & xact::HAS_RELATION_FILES != 0)
@@ -227,6 +236,7 @@ impl Kind {
             rmgr::STORAGE if header.info == STORAGE_CREATE => decode_storage_create(Fields(main)),
             rmgr::STORAGE => decode_storage_truncate(Fields(main)),
             rmgr::DATABASE => decode_database(version, header, Fields(main)),
+            rmgr::TABLESPACE => Some(Kind::TablespaceDrop { tablespace: Fields(main).u32()? }),
             _ => decode_heap_truncate(Fields(main)),
         }
     }

@@ -82,6 +82,6 @@ pub use refusal::{Reason, Refusal};
 pub use segment::{SegmentName, SegmentSize};
 pub use summary::{
     CheckpointPoint, CommitPoint, Created, DatabaseDropped, Dropped, EndOfRecoveryPoint, MAX_LISTED,
-    Overwritten, RestorePoint, SUMMARY_VERSION, Summary, Unfinished,
+    Overwritten, RestorePoint, SUMMARY_VERSION, Summary, TablespaceDropped, Unfinished,
 };
 pub use timestamp::Timestamp;

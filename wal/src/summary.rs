@@ -8,11 +8,14 @@ use crate::kind::{Checkpoint, Finished, Kind};
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Timestamp};
 
 /// The version of [`Summary`] that this crate writes. Version 1 doesn't have the lists [`Summary::created`] and
-/// [`Summary::databases_dropped`]; all else is the same.
-pub const SUMMARY_VERSION: u32 = 2;
+/// [`Summary::databases_dropped`], version 2 not [`Summary::tablespaces_dropped`]; all else is the same.
+pub const SUMMARY_VERSION: u32 = 3;
 
 /// The first version whose summaries list files that were made and databases that were dropped.
 const FIRST_WITH_CREATED: u32 = 2;
+
+/// The first version whose summaries list tablespaces that were dropped.
+const FIRST_WITH_TABLESPACES: u32 = 3;
 
 /// How many entries each list of a [`Summary`] can have, so that it stays small whatever the segment holds.
 pub const MAX_LISTED: usize = 1024;
@@ -100,6 +103,9 @@ pub struct Summary {
     /// Databases that were dropped. See [`Summary::lists_created`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases_dropped: Vec<DatabaseDropped>,
+    /// Tablespaces that were dropped. See [`Summary::lists_tablespaces`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces_dropped: Vec<TablespaceDropped>,
     /// Records cut off by a crash that are overwritten here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overwritten: Vec<Overwritten>,
@@ -222,6 +228,17 @@ pub struct DatabaseDropped {
     pub database: u32,
 }
 
+/// A tablespace that was dropped. It was empty: no relation goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablespaceDropped {
+    /// Where the record starts.
+    pub lsn: Lsn,
+    /// The transaction.
+    pub xid: u32,
+    /// OID of the tablespace.
+    pub tablespace: u32,
+}
+
 /// A record cut off by a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overwritten {
@@ -283,6 +300,7 @@ impl Summary {
             dropped: Vec::new(),
             created: Vec::new(),
             databases_dropped: Vec::new(),
+            tablespaces_dropped: Vec::new(),
             overwritten: Vec::new(),
             left_out: 0,
             created_left_out: 0,
@@ -303,6 +321,11 @@ impl Summary {
             && self.pg_version.is_some()
             && self.left_out == 0
             && self.created_left_out == 0
+    }
+
+    /// Whether [`Summary::tablespaces_dropped`] has all that there is. See [`Summary::lists_created`].
+    pub fn lists_tablespaces(&self) -> bool {
+        self.version >= FIRST_WITH_TABLESPACES && self.pg_version.is_some() && self.left_out == 0
     }
 
     /// The latest time that anything in the segment tells. A checkpoint's is when it began: what was acknowledged by then
@@ -371,6 +394,10 @@ impl Summary {
                 let dropped = DatabaseDropped { lsn, xid, database };
                 push(&mut self.databases_dropped, &mut self.left_out, dropped);
             }
+            Kind::TablespaceDrop { tablespace } => {
+                let dropped = TablespaceDropped { lsn, xid, tablespace };
+                push(&mut self.tablespaces_dropped, &mut self.left_out, dropped);
+            }
             Kind::StorageTruncate { .. }
             | Kind::StorageCreate { .. }
             | Kind::Truncate { .. }
@@ -433,11 +460,11 @@ mod tests {
     #[test]
     fn fields_of_a_later_version_are_kept() {
         let mut value = serde_json::to_value(summary()).unwrap();
-        value["version"] = 3.into();
+        value["version"] = 4.into();
         value["pg_version"] = 21.into();
         value["hue"] = serde_json::json!({"of": ["sea"]});
         let read: Summary = serde_json::from_value(value.clone()).unwrap();
-        assert_eq!((read.version, read.pg_version, read.records), (3, None, 1));
+        assert_eq!((read.version, read.pg_version, read.records), (4, None, 1));
         assert_eq!(serde_json::to_value(&read).unwrap()["hue"], value["hue"]);
     }
 
@@ -454,8 +481,11 @@ mod tests {
         assert_eq!((summary.created.len(), summary.created_left_out, summary.left_out), (MAX_LISTED, 1, 0));
         assert!(!summary.lists_created());
         let mut old = super::tests::summary();
+        (old.version, old.left_out) = (2, 0);
+        assert!(old.lists_created() && !old.lists_tablespaces());
         old.version = 1;
-        assert!(!old.lists_created());
+        assert!(!old.lists_created() && !old.lists_tablespaces());
+        assert!(super::tests::summary().lists_tablespaces());
     }
 
     #[test]

@@ -191,6 +191,10 @@ impl Catalog {
         let mut records = Records::new(size, Some(self.cluster().system_id()));
         for number in from..=last {
             let segment: SegmentName = path.segment(number, size);
+            // The log has read another file with its beginning.
+            if !self.inventory().has(segment) {
+                break;
+            }
             let object = self.cluster().get_segment(segment, size).await?;
             if records.push_segment(segment, object.bytes).is_err() {
                 break;

@@ -156,6 +156,12 @@ pub struct LogFilter {
 }
 
 impl LogFilter {
+    /// Whether a segment that is passed over by its summary may hold the drop of a tablespace that was asked for: summaries of version 2 do
+    /// not tell.
+    pub fn may_miss_tablespaces(&self, summary: &Summary) -> bool {
+        self.drops && self.table.is_none() && !summary.lists_tablespaces() && self.may_end_inside(summary)
+    }
+
     /// Whether the end of a transaction may be wanted, by what its own record tells.
     pub fn may_want(&self, end: &End) -> bool {
         let in_time = self.since.is_none_or(|since| end.time >= since)
@@ -208,8 +214,8 @@ impl LogFilter {
             }
             Joined::Nothing | Joined::Unclear => false,
         };
-        // A database's files are gone just before the commit, which can lie behind the segment's end.
-        let loses = |before: &Summary| loses_databases(before) || before.hides_files(summary);
+        // A database and a tablespace are gone just before the commit, which can lie behind the segment's end.
+        let loses = |before: &Summary| loses_more(before) || before.hides_files(summary);
         let drops = self.drops && before.is_some_and(loses);
         over_the_end || drops && self.may_end_inside(summary) || self.may_be_inside(summary)
     }
@@ -226,7 +232,7 @@ impl LogFilter {
             && (!is_complete
                 || summary.restore_points.iter().any(|point| self.is_in_time((point.time, point.time))));
         let drops = || summary.dropped.iter().any(|dropped| !dropped.truncated || dropped.xid != 0);
-        let has_drops = !self.drops || !is_complete || drops() || loses_databases(summary);
+        let has_drops = !self.drops || !is_complete || drops() || loses_more(summary);
         has_points || has_drops && self.may_end_inside(summary)
     }
 
@@ -235,9 +241,12 @@ impl LogFilter {
     }
 }
 
-/// Whether a database was dropped in a segment, or its summary does not tell.
-fn loses_databases(summary: &Summary) -> bool {
-    !summary.databases_dropped.is_empty() || !summary.lists_created()
+/// Whether a database or a tablespace was dropped in a segment, or its summary does not tell. Of tablespaces alone it is not read where the
+/// summary does not tell: no relation goes with one, and all older archives would have to be read whole.
+fn loses_more(summary: &Summary) -> bool {
+    !summary.databases_dropped.is_empty()
+        || !summary.tablespaces_dropped.is_empty()
+        || !summary.lists_created()
 }
 
 /// Whether a table lost its rows this way, or may have.
@@ -306,6 +315,10 @@ mod tests {
         let with_vacuum = summary(|summary| summary.dropped = vec![vacuumed]);
         let database = highwater_wal::DatabaseDropped { lsn: Lsn(0x200_0100), xid: 705, database: 5 };
         let without_database = summary(|summary| summary.databases_dropped = vec![database]);
+        let tablespace =
+            highwater_wal::TablespaceDropped { lsn: Lsn(0x200_0100), xid: 705, tablespace: 20_000 };
+        let without_tablespace = summary(|summary| summary.tablespaces_dropped = vec![tablespace]);
+        let without_list = summary(|summary| summary.version = 2);
         let too_many = summary(|summary| summary.left_out = 1);
         let old = summary(|summary| summary.version = 1);
         let cut_off = summary(|summary| summary.end = None);
@@ -325,6 +338,8 @@ mod tests {
             ("a drop", &drops, &with_drop, true),
             ("cut by VACUUM", &drops, &with_vacuum, false),
             ("a database", &drops, &without_database, true),
+            ("a tablespace", &drops, &without_tablespace, true),
+            ("a summary that lists no tablespaces", &drops, &without_list, false),
             ("more than is listed", &drops, &too_many, true),
             ("a summary that lists no databases", &drops, &old, true),
             ("its number", &xid(705), &plain, true),

@@ -67,6 +67,9 @@ pub struct LogSummary {
     /// Number of databases that were dropped.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub databases_dropped: u64,
+    /// Number of tablespaces that were dropped, as far as the summaries list them: those of version 2 do not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tablespaces_dropped: u64,
     /// Borders inside the log over which a record runs that makes or drops files, or may do so. No list has it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hidden: u64,
@@ -150,7 +153,7 @@ impl LogSummary {
     /// Whether it is certain that nothing was dropped or truncated in these segments, nor by a record that runs over a border
     /// inside the log: what [`LogEdge::hides_files`] tells of the border behind it.
     pub fn has_no_drops(&self) -> bool {
-        let found = self.dropped + self.databases_dropped;
+        let found = self.dropped + self.databases_dropped + self.tablespaces_dropped;
         found + self.hidden + self.unlisted + self.left_out + self.unread == 0
     }
 
@@ -174,6 +177,7 @@ impl LogSummary {
         self.dropped += summary.dropped.len() as u64;
         self.created += summary.created.len() as u64;
         self.databases_dropped += summary.databases_dropped.len() as u64;
+        self.tablespaces_dropped += summary.tablespaces_dropped.len() as u64;
         self.unlisted += u64::from(!summary.lists_created());
         self.left_out += summary.left_out + summary.created_left_out;
         self.told_until = self.told_until.max(summary.latest_time());

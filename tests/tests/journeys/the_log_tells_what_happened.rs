@@ -226,6 +226,11 @@ fn fates_of(version: u32, level: &str) {
     server.sql("vacuum full kept");
     server.sql("create database other");
     server.sql("drop database other");
+    // In a segment of its own: its summary tells that there is something to read.
+    server.tablespace("unused");
+    server.archive_now();
+    server.sql("drop tablespace unused");
+    server.archive_now();
     server.sql("select pg_create_restore_point('before \"it\"')");
     server.archive_now();
 
@@ -255,9 +260,12 @@ fn fates_of(version: u32, level: &str) {
     let drops = log(&site, &["--drops"]);
     let lost = told.iter().filter(|line| {
         let lost = |fate: &String| ["dropped", "truncated", "created-and-dropped"].contains(&fate.as_str());
-        line["tables"].is_array() && of(line).values().any(lost) || line["databases_dropped"].is_array()
+        line["tables"].is_array() && of(line).values().any(lost)
+            || line["databases_dropped"].is_array()
+            || line["tablespaces_dropped"].is_array()
     });
     assert_eq!(drops, lost.cloned().collect::<Vec<Value>>());
+    assert_eq!(drops.iter().filter(|line| line["tablespaces_dropped"].is_array()).count(), 1, "{drops:#?}");
 }
 
 #[test]
@@ -351,4 +359,52 @@ fn a_hole_and_a_damaged_segment_are_told_and_the_rest_is_read() {
     assert_eq!(told[4]["first"], segments[1].as_str());
     let text = site.highwater(["log"]).run().ends_with(4);
     text.says("HOLE").says("DAMAGED").says(&segments[1]).says(&segments[3]).says("hint:");
+}
+
+/// A promoted standby archives the old timeline's last segment as a `.partial` file.
+#[test]
+fn what_only_a_partial_file_holds_is_told() {
+    let site = Site::on_folder();
+    let primary = archiving(&site, Postgres::builder());
+    primary.sql("create table t (n int)");
+    back_up(&site);
+    let standby = primary.standby("next").start();
+    let data = standby.data_dir().display().to_string();
+    let command = format!("HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY={data} {}", site.archive_command());
+    standby.configure("archive_command", &command);
+    primary.archive_now();
+    let insert = |server: &Postgres, rows: u32| {
+        server.sql(&format!("insert into t select generate_series(1, {rows})"))
+    };
+    insert(&primary, 7);
+    let written = primary.value("select pg_current_wal_insert_lsn()");
+    standby.wait_for(&format!("select pg_last_wal_replay_lsn() >= '{written}'"), PATIENCE);
+    primary.kill9();
+    standby.promote();
+    insert(&standby, 5);
+    standby.archive_now();
+    assert_eq!(site.objects(".partial").len(), 1);
+
+    let inserted = |arguments: &[&str]| {
+        // Not by the table's name: behind a hole it may be called otherwise.
+        let told = log(&site, arguments);
+        let rows = |line: &Value| line["tables"][0]["inserted"].as_u64().filter(|rows| *rows > 0);
+        let rows: Vec<u64> = told.iter().filter_map(rows).collect();
+        (rows, told.iter().filter(|line| line["type"] == "hole").count())
+    };
+    assert_eq!(inserted(&["--timeline", "1"]), (vec![7], 0));
+    assert_eq!(inserted(&[]), (vec![5, 7], 0));
+    // The copy of the segment on the new timeline is lost: what was before the fork is there all the same.
+    let copies = site.objects("/wal/00000002/0000000200");
+    fs::remove_file(&copies[0]).unwrap();
+    insert(&standby, 2);
+    standby.archive_now();
+    assert_eq!(inserted(&[]), (vec![2, 7], 1));
+    // The old primary comes back: its whole segment is read, and on the new timeline only up to the fork.
+    primary.start_again().unwrap_or_else(|failure| panic!("{failure}"));
+    insert(&primary, 3);
+    primary.archive_now();
+    primary.stop(StopMode::Fast);
+    assert_eq!(inserted(&["--timeline", "1"]), (vec![3, 7], 0));
+    assert_eq!(inserted(&[]), (vec![2, 7], 1));
 }

@@ -11,7 +11,6 @@ const CREATE_BY_FILE_COPY: u8 = 0x00;
 const CREATE_BY_WAL: u8 = 0x10;
 
 const TABLESPACE_CREATE: u8 = 0x00;
-const TABLESPACE_DROP: u8 = 0x10;
 
 const RELATION_MAP_UPDATE: u8 = 0x00;
 /// `RELMAPPER_FILEMAGIC`
@@ -45,11 +44,10 @@ pub(super) fn changes(record: &RawRecord<'_>, mut each: impl FnMut(Change)) -> O
 
 /// What a record of [`crate::rmgr::TABLESPACE`] does.
 pub(super) fn tablespace_changes(record: &RawRecord<'_>, mut each: impl FnMut(Change)) -> Option<()> {
-    let mut main = Fields(record.parts()?.main());
-    match record.header.info {
-        TABLESPACE_CREATE => each(Change::TablespaceCreated { tablespace: main.u32()? }),
-        TABLESPACE_DROP => each(Change::TablespaceDropped { tablespace: main.u32()? }),
-        _ => {}
+    if let Kind::TablespaceDrop { tablespace } = record.kind()? {
+        each(Change::TablespaceDropped { tablespace });
+    } else if record.header.info == TABLESPACE_CREATE {
+        each(Change::TablespaceCreated { tablespace: Fields(record.parts()?.main()).u32()? });
     }
     Some(())
 }

@@ -80,7 +80,7 @@ impl Search<'_> {
     /// Reads what was written into `pg_class` from the last redo position at or before `first` to `last`.
     pub(super) async fn read_again(&mut self, first: Lsn, last: Lsn) -> Result<Option<Explained>, Error> {
         let size = self.size();
-        let Some(run) = self.runs.iter().find(|run| run.contains(&(last.0 / size))).cloned() else {
+        let Some(run) = self.stock.runs.iter().find(|run| run.contains(&(last.0 / size))).cloned() else {
             return Ok(None);
         };
         let lowest = last.0.saturating_sub(MAX_BYTES_EACH) / size;

@@ -7,6 +7,7 @@ mod moved;
 mod names;
 mod origin;
 mod read;
+mod stock;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, RangeInclusive};
@@ -18,7 +19,7 @@ use highwater_wal::{CatalogPlace, Lsn, MappedFile, SegmentName, TimelineId};
 use super::{Catalog, PlanError};
 use crate::log::{Backwards, LogFilter, LogLine, describe};
 use crate::plan::path_for;
-use crate::{Hole, Inventory, Path};
+use crate::{Hole, Path};
 use buffers::Buffers;
 use explain::Explained;
 use feed::Feed;
@@ -26,6 +27,7 @@ use moved::Moved;
 use names::LogNames;
 use origin::Origins;
 use read::{Beginning, Broken, ReadStretch, Reader};
+use stock::{Stock, beside};
 
 /// Segments that are read in one stretch at most. A stretch is read from its oldest segment on, so the more there are the longer the
 /// newest waits; the fewer, the less is read ahead.
@@ -112,62 +114,35 @@ impl Catalog {
         sink: &mut dyn LogSink,
     ) -> Result<LogReport, PlanError> {
         let path = path_for(self.inventory(), query.timeline)?;
-        let runs = runs(self.inventory(), &path);
+        let stock = Stock::of(self.inventory(), &path);
         let size = self.inventory().segment_size.bytes();
         let stretch = |run: &RangeInclusive<u64>| {
             (Lsn(run.start().saturating_mul(size)), Lsn((run.end() + 1).saturating_mul(size)))
         };
-        let names = LogNames::open(self.cluster(), &path, runs.iter().map(stretch).collect()).await?;
+        let names = LogNames::open(self.cluster(), &path, stock.runs.iter().map(stretch).collect()).await?;
         let mut report = LogReport { notes: beside(self.inventory(), &path), ..LogReport::default() };
         report.notes.extend(self.inventory().troubles());
-        let mut search = Search::new(self, &path, query, names, &runs);
+        let mut search = Search::new(self, &path, query, names, &stock);
         let ended = search.run(sink).await;
         report.progress = search.progress;
         (report.damaged, report.holes) = (search.damaged, search.holes);
         report.notes.extend(search.names.damage());
+        report.notes.extend(untold(search.untold));
         ended?;
         Ok(report)
     }
 }
 
-/// The unbroken runs of segments along a path, by number, oldest first.
-fn runs(inventory: &Inventory, path: &Path) -> Vec<RangeInclusive<u64>> {
-    let mut runs = Vec::new();
-    let mut next = path.next_from(inventory, 0);
-    // It ends: each run begins behind the one before, and there are as many as there are holes.
-    while let Some((first, last)) = next.and_then(|first| Some((first, path.run_from(inventory, first)?))) {
-        runs.push(first..=last);
-        next = path.next_from(inventory, last + 1);
-    }
-    runs
-}
-
-/// What other timelines hold that the path does not.
-fn beside(inventory: &Inventory, path: &Path) -> Vec<String> {
-    let size = inventory.segment_size;
-    let mut notes = Vec::new();
-    for timeline in inventory.timelines() {
-        let Some(other) = inventory.path(timeline).filter(|_| timeline != path.timeline()) else { continue };
-        let parts = path.parts_from(&other);
-        let first = parts.0 / size.bytes();
-        let count = inventory.segments_on(timeline).map_or(0, |set| {
-            set.runs().map(|run| (*run.end() + 1).saturating_sub((*run.start()).max(first))).sum::<u64>()
-        });
-        // Of a timeline that the path left, the segment with the fork is on the path as a copy.
-        let beside = if path.leg(timeline).is_some() || other.covers(path.timeline(), parts) {
-            count.saturating_sub(1)
-        } else {
-            count
-        };
-        if beside > 0 {
-            let segments = if beside == 1 { "segment" } else { "segments" };
-            notes.push(format!(
-                "timeline {timeline} parts from this path at {parts} and has {beside} more {segments}; --timeline {timeline} tells what \
-                 happened there"
-            ));
-        }
-    }
-    notes
+/// What a search for drops cannot see in segments that it has passed over.
+fn untold(segments: u64) -> Option<String> {
+    let of = match segments {
+        0 => return None,
+        1 => "1 segment that was archived by an earlier version does".to_owned(),
+        n => format!("{n} segments that were archived by an earlier version do"),
+    };
+    Some(format!(
+        "the summaries of {of} not tell whether a tablespace was dropped there (no table goes with one): `highwater log` without --drops reads them"
+    ))
 }
 
 /// One search through the WAL, from its end to its beginning.
@@ -176,7 +151,7 @@ struct Search<'a> {
     cluster: ClusterRepository,
     path: &'a Path,
     filter: &'a LogFilter,
-    runs: &'a [RangeInclusive<u64>],
+    stock: &'a Stock,
     names: LogNames,
     joined: Backwards,
     /// Heads of the segments around the place of the search; `None` for a damaged one.
@@ -195,6 +170,8 @@ struct Search<'a> {
     progress: LogProgress,
     damaged: u64,
     holes: u64,
+    /// Segments that were passed over although their summaries do not tell of dropped tablespaces.
+    untold: u64,
 }
 
 impl<'a> Search<'a> {
@@ -203,14 +180,14 @@ impl<'a> Search<'a> {
         path: &'a Path,
         query: &'a LogQuery,
         names: LogNames,
-        runs: &'a [RangeInclusive<u64>],
+        stock: &'a Stock,
     ) -> Search<'a> {
         Search {
             cluster: catalog.cluster().clone(),
             catalog,
             path,
             filter: &query.filter,
-            runs,
+            stock,
             names,
             joined: Backwards::default(),
             heads: BTreeMap::new(),
@@ -225,6 +202,7 @@ impl<'a> Search<'a> {
             progress: LogProgress::default(),
             damaged: 0,
             holes: 0,
+            untold: 0,
         }
     }
 
@@ -246,8 +224,8 @@ impl<'a> Search<'a> {
             let (first, last) = ((*run.start()).max(lowest), (*run.end()).min(highest));
             (last + 1).saturating_sub(first)
         };
-        self.progress.of_segments = self.runs.iter().map(inside).sum();
-        let runs = self.runs;
+        self.progress.of_segments = self.stock.runs.iter().map(inside).sum();
+        let runs = &self.stock.runs;
         for (index, run) in runs.iter().enumerate().rev() {
             if *run.end() < lowest {
                 break;
@@ -260,7 +238,7 @@ impl<'a> Search<'a> {
             }
             if let Some(older) = index.checked_sub(1).map(|index| &runs[index])
                 && *run.start() > lowest
-                && self.hole(*older.end() + 1, *run.start() - 1, sink).is_break()
+                && self.hole(self.stock.missing_behind(older), *run.start() - 1, sink).is_break()
             {
                 return Ok(());
             }
@@ -303,6 +281,7 @@ impl<'a> Search<'a> {
                 break;
             }
             if !self.waits() && !self.may_hold(last, run).await? {
+                self.note_untold(last);
                 self.passed(last, 1, sink);
                 (left, length) = (last, 1);
                 continue;
@@ -326,6 +305,12 @@ impl<'a> Search<'a> {
             return Ok(ControlFlow::Break(()));
         }
         Ok(self.tell_gone(sink))
+    }
+
+    /// Counts a segment that is passed over although its summary does not tell all.
+    fn note_untold(&mut self, number: u64) {
+        let summary = self.heads.get(&number).and_then(|head| head.as_ref()?.summary.as_ref());
+        self.untold += u64::from(summary.is_some_and(|summary| self.filter.may_miss_tablespaces(summary)));
     }
 
     /// Whether something waits for what lies further back.
@@ -380,6 +365,7 @@ impl<'a> Search<'a> {
             feed: Feed { path: self.path, filter: self.filter },
             buffers: &self.buffers,
             places: &self.moved.known,
+            stock: self.stock,
         }
     }
 
@@ -486,12 +472,23 @@ impl<'a> Search<'a> {
         last: u64,
     ) -> Result<BTreeMap<u64, Option<Arc<WalHead>>>, Error> {
         let size = self.catalog.inventory().segment_size;
+        let whole = (first..=last).filter(|number| !self.stock.parts.contains_key(number));
         let names: Vec<(u64, SegmentName)> =
-            (first..=last).map(|number| (number, self.path.segment(number, size))).collect();
+            whole.map(|number| (number, self.path.segment(number, size))).collect();
         let segments: Vec<SegmentName> = names.iter().map(|(_, name)| *name).collect();
         let mut found = BTreeMap::new();
+        for (number, part) in self.stock.parts.range(first..=last) {
+            let head = match self.cluster.wal_head(part.file).await {
+                Ok(head) => Some(Arc::new(head)),
+                Err(Error::Damaged { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            found.insert(*number, head);
+        }
         match self.catalog.heads(&segments).await {
-            Ok(heads) => found.extend((first..=last).zip(heads.into_iter().map(Some))),
+            Ok(heads) => {
+                found.extend(names.iter().map(|(number, _)| *number).zip(heads.into_iter().map(Some)));
+            }
             // One that is damaged must not hide the others.
             Err(Error::Damaged { .. }) => {
                 for (number, name) in names {

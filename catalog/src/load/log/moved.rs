@@ -84,7 +84,9 @@ impl Search<'_> {
         let size = self.size();
         let last = at.0 / size;
         let is_known = |&(from, to): &(u64, u64)| (from..=to).contains(&last);
-        let Some(run) = self.runs.iter().find(|run| run.contains(&last)).cloned() else { return Ok(false) };
+        let Some(run) = self.stock.runs.iter().find(|run| run.contains(&last)).cloned() else {
+            return Ok(false);
+        };
         if self.moved.searched.iter().any(is_known) {
             return Ok(false);
         }

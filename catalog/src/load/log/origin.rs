@@ -45,7 +45,9 @@ impl Search<'_> {
         let size = self.size();
         let taken_before = self.names.taken_before(end.lsn).map_or(0, |lsn| lsn.0 / size);
         let mut number = end.lsn.0 / size;
-        let Some(run) = self.runs.iter().find(|run| run.contains(&number)).cloned() else { return Ok(()) };
+        let Some(run) = self.stock.runs.iter().find(|run| run.contains(&number)).cloned() else {
+            return Ok(());
+        };
         while !wanted.is_empty()
             && self.origins.summaries < MAX_SUMMARIES
             && self.origins.segments < MAX_SEGMENTS

@@ -10,6 +10,7 @@ use highwater_wal::{
 
 use super::buffers::{Buffers, WalBytes};
 use super::feed::{Feed, Seen};
+use super::stock::{Part, Stock};
 use crate::Path;
 use crate::log::{Assembler, ClassChange, Stretch};
 
@@ -80,6 +81,8 @@ pub(super) struct Reader<'a> {
     pub buffers: &'a Buffers,
     /// Where catalogs are known to lie.
     pub places: &'a BTreeSet<CatalogPlace>,
+    /// What there is.
+    pub stock: &'a Stock,
 }
 
 impl Reader<'_> {
@@ -90,7 +93,10 @@ impl Reader<'_> {
     }
 
     fn name(&self, number: u64) -> SegmentName {
-        self.path.segment(number, self.size)
+        self.stock
+            .parts
+            .get(&number)
+            .map_or_else(|| self.path.segment(number, self.size), |part| part.segment)
     }
 
     /// Reads the records that begin in the segments from `first` to `last`. `behind` is the beginning of the segment after the last,
@@ -146,6 +152,11 @@ impl Reader<'_> {
             }
             let end = segment.start(self.size) + bytes.len() as u64;
             if let Err(refusal) = read.segment(segment, bytes) {
+                // Behind the end of a part lies what the file held before: it is no WAL of this timeline.
+                if self.stock.parts.contains_key(&number) {
+                    upto = read.records.end().unwrap_or(upto);
+                    break;
+                }
                 upto = read.records.end().unwrap_or(upto);
                 let reason = refusal.to_string();
                 found.broken = Some(Broken { number, segment, reason, is_missing: false });
@@ -204,6 +215,9 @@ impl Reader<'_> {
     async fn fetch(&self, number: u64) -> (u64, Result<WalBytes, Error>) {
         let cluster = self.cluster.clone();
         let (name, size) = (self.name(number), self.size);
+        if let Some(part) = self.stock.parts.get(&number) {
+            return (number, self.part(part).await);
+        }
         let file = WalFile::Segment(name);
         let damaged = {
             let key = self.cluster.section().wal(file);
@@ -237,6 +251,15 @@ impl Reader<'_> {
             Err(error) => Err(damaged(format!("it could not be unpacked: {error}"))),
         };
         (number, fetched)
+    }
+
+    /// What a part of a segment holds of the path.
+    async fn part(&self, part: &Part) -> Result<WalBytes, Error> {
+        let mut object = self.cluster.get_wal(part.file).await?;
+        let end = object.head.summary.as_ref().and_then(|summary| summary.end);
+        let until = end.unwrap_or(part.until).min(part.until);
+        object.bytes.truncate(until.bytes_since(part.segment.start(self.size)) as usize);
+        Ok(object.bytes.into())
     }
 
     /// Completes the record that runs over the end of the last segment. What cannot be read behind that end is no damage here: whoever
