@@ -91,11 +91,16 @@ impl Catalog {
         let filter = LogFilter { drops: true, ..self.reachable(request) };
         let (lines, holes) = self.collect(filter, request, MAX_LOSSES).await?;
         let mut drops = Drops { holes, ..Drops::default() };
+        let path = path_for(self.inventory(), request.timeline)?;
+        let mut book = super::NameBook::open(self.cluster()).await?;
         for line in lines {
             let mut all_lost = line.tables.iter().filter(|lost| is_lost(lost.fate));
             if let Some(lost) = all_lost.clone().find(|lost| table.matches(&lost.table)) {
                 drops.databases.insert(lost.table.database_oid);
                 drops.losses.push(loss(&line, line.lsn, verb(lost)));
+            } else if let Some((database, what)) = emptied_parent(table, &line, &mut book, &path).await? {
+                drops.databases.insert(database);
+                drops.losses.push(loss(&line, line.lsn, what));
             } else if let Some(name) = self.database_with(table, &line, request).await? {
                 let stop = self.before_database_drop(&line, request).await?;
                 drops.losses.push(loss(&line, stop, format!("dropped database {name}, which had it")));
@@ -205,6 +210,46 @@ impl Catalog {
         }
         Ok(search.mark().map_or(first, |mark| mark.min(first)))
     }
+}
+
+/// The database of a partitioned table of that name, all of whose partitions this transaction has emptied or dropped, and what it did. The
+/// WAL speaks of the partitions only: the table itself has no file.
+async fn emptied_parent(
+    table: &TablePattern,
+    line: &LogLine,
+    book: &mut super::NameBook,
+    path: &crate::Path,
+) -> Result<Option<(u32, String)>, PlanError> {
+    let lost: BTreeSet<(u32, u32)> = line
+        .tables
+        .iter()
+        .filter(|lost| is_lost(lost.fate))
+        .filter_map(|lost| Some((lost.table.database_oid, lost.table.oid?)))
+        .collect();
+    if lost.is_empty() {
+        return Ok(None);
+    }
+    let names = book.around(path, line.lsn).await?;
+    for known in names.tables() {
+        let is_meant = |relation: &&crate::NamedRelation| {
+            let database = known.database(relation.database);
+            relation.kind == crate::RelationKind::PartitionedTable
+                && table.database.as_deref().is_none_or(|wanted| database == Some(wanted))
+        };
+        for parent in known.find(table.schema.as_deref(), &table.name).filter(is_meant) {
+            let leaves = known.leaves_of(parent);
+            if !leaves.is_empty() && leaves.iter().all(|leaf| lost.contains(&(leaf.database, leaf.oid))) {
+                let count = match leaves.len() {
+                    1 => "its only partition".to_owned(),
+                    n => format!("all {n} partitions"),
+                };
+                let (schema, name) = (Some(parent.schema.clone()), parent.name.clone());
+                let parent_name = TablePattern { database: None, schema, name };
+                return Ok(Some((parent.database, format!("emptied or dropped {count} of {parent_name}"))));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Transactions that dropped or truncated a table, or may have, the newest first.

@@ -31,7 +31,7 @@ impl NearNames {
         let taken_at = self.taken_at?;
         if !self.partitions.is_empty() {
             return Some(format!(
-                "{table} is a partitioned table, and what empties or drops it is told of its partitions: ask for one of them, such as {}",
+                "{table} is a partitioned table, and no transaction is known that emptied all of its partitions: ask for one of them, such as {}",
                 self.partitions.join(", ")
             ));
         }
@@ -74,8 +74,9 @@ fn near(names: &NamesTable, pattern: &TablePattern) -> NearNames {
         names.find(pattern.schema.as_deref(), &pattern.name).filter(in_database).collect();
     let mut partitions = Vec::new();
     for parent in found.iter().filter(|relation| relation.kind == RelationKind::PartitionedTable) {
-        leaves(names, parent, &mut partitions);
+        partitions.extend(names.leaves_of(parent).into_iter().map(shown));
     }
+    partitions.truncate(MOST_OFFERED);
     let is_table = |relation: &&NamedRelation| {
         let kinds = [RelationKind::Table, RelationKind::PartitionedTable, RelationKind::MaterializedView];
         kinds.contains(&relation.kind) && !relation.is_of_the_system()
@@ -96,24 +97,6 @@ fn near(names: &NamesTable, pattern: &TablePattern) -> NearNames {
         is_known: !found.is_empty(),
         partitions,
         near: near.into_iter().take(MOST_OFFERED).map(|(_, name)| name).collect(),
-    }
-}
-
-/// Some of the partitions below a partitioned table that hold rows.
-fn leaves(names: &NamesTable, parent: &NamedRelation, into: &mut Vec<String>) {
-    // Each is below one other only, and nothing is below itself: as many rounds as there are levels.
-    let mut parents = vec![parent.oid];
-    while let Some(oid) = parents.pop() {
-        let is_below = |relation: &&NamedRelation| {
-            relation.partition_of == Some(oid) && relation.database == parent.database
-        };
-        for relation in names.relations().iter().filter(is_below) {
-            match relation.kind {
-                RelationKind::PartitionedTable => parents.push(relation.oid),
-                _ if into.len() < MOST_OFFERED => into.push(shown(relation)),
-                _ => return,
-            }
-        }
     }
 }
 

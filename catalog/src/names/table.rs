@@ -194,6 +194,26 @@ impl NamesTable {
         &self.relations
     }
 
+    /// The partitions below a partitioned table that are no partitioned tables themselves.
+    pub fn leaves_of(&self, parent: &NamedRelation) -> Vec<&NamedRelation> {
+        let (mut parents, mut leaves) = (vec![parent.oid], Vec::new());
+        // Each is below one other only, and nothing is below itself: as many rounds as there are partitioned tables.
+        while let Some(oid) = parents.pop() {
+            let is_below = |relation: &&NamedRelation| {
+                relation.partition_of == Some(oid) && relation.database == parent.database
+            };
+            for relation in self.relations.iter().filter(is_below) {
+                match relation.kind {
+                    RelationKind::PartitionedTable => parents.push(relation.oid),
+                    RelationKind::Table => leaves.push(relation),
+                    // A partitioned index has partitions, too; a foreign table has no rows here.
+                    _ => {}
+                }
+            }
+        }
+        leaves
+    }
+
     /// The relations of one name, in any database; in one schema or in any, those of the system left out where no schema is named.
     pub fn find<'a>(
         &'a self,

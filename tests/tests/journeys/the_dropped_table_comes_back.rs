@@ -334,3 +334,33 @@ fn r15_a_newer_truncate_without_a_name_is_not_passed_over() {
     }
     site.highwater(["plan", "--before-xid", &newest]).run().succeeds();
 }
+
+/// A partitioned table has no file: the WAL speaks of its partitions.
+#[test]
+fn r15_a_truncated_partitioned_table_is_found_by_its_own_name() {
+    let site = Site::on_folder();
+    let server = archiving(&site, Postgres::builder());
+    server.sql("create table events (n int) partition by range (n)");
+    server.sql("create table low partition of events for values from (0) to (50)");
+    server.sql("create table high partition of events for values from (50) to (1000) partition by range (n)");
+    server.sql("create table highest partition of high for values from (50) to (1000)");
+    server.sql("insert into events select generate_series(1, 100)");
+    back_up(&site);
+    let plan = |more: &[&str]| site.highwater([&["plan", "--before-drop", "events"], more].concat()).run();
+    server.sql("truncate low");
+    server.archive_now();
+    plan(&[]).ends_with(3).says("is a partitioned table").says("public.low");
+    server.sql("insert into events select generate_series(1, 10)");
+    server.sql("truncate events");
+    server.sql("insert into events select generate_series(1, 3)");
+    server.archive_now();
+    let planned = plan(&[]).succeeds();
+    planned.says("emptied or dropped all 2 partitions of public.events");
+    let restored = bring_back(&site, "events", &["--before-drop", "events"]);
+    assert_eq!(restored.value("select count(*) from events"), "61");
+    drop(restored);
+    server.sql("drop table events");
+    server.archive_now();
+    server.stop(StopMode::Fast);
+    plan(&[]).ends_with(3).says("2 times").says("dropped public.events");
+}

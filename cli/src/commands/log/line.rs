@@ -64,7 +64,10 @@ fn deeds(line: &LogLine) -> Vec<String> {
             sum.add(table.rows);
             sum
         });
-        deeds.push(format!("and {}{}", output::count(more as u64, "more table"), rows_of(of_them)));
+        // What has no name may be an index or a TOAST table.
+        let is_named = tables[MAX_TABLES..].iter().all(|table| table.table.name.is_some());
+        let what = if is_named { "more table" } else { "more file" };
+        deeds.push(format!("and {}{}", output::count(more as u64, what), rows_of(of_them)));
     }
     if line.rows_left_out > 0 {
         deeds.push(format!(
