@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use highwater_repository::{Item, ManifestReader, PackId};
 use highwater_wal::Lsn;
 
-use crate::backups::{Place, Whole};
+use crate::backups::Whole;
 use crate::error::Result;
 use crate::finding::Finding;
+use crate::named::Place;
 use crate::relation::{RelationPart, relation_part};
 use crate::run::Run;
 use crate::torn::Wanted;

@@ -17,7 +17,7 @@
 //! | `chain`, `joins`, `histories` | decisions: which holes matter to whom, what fits together |
 //! | `ends` | whether WAL has gone from the end of a timeline |
 //! | `wal_files`, `walk` | segments and other files of WAL, and every record in them |
-//! | `backups`, `spool`, `packs`, `blame` | manifests, the extents that they name in order, packs, and who needs what is bad |
+//! | `backups`, `named`, `spool`, `packs`, `blame` | manifests, the extents that they name in order, packs, and who needs what is bad |
 //! | `page`, `control`, `relation`, `torn` | pages' checksums, and whether replay mends a wrong one |
 //! | `small` | events, keys and what else is small |
 //! | `verdict` | what an error says about an object |
@@ -48,6 +48,7 @@ mod finding;
 mod histories;
 mod joins;
 mod ledger;
+mod named;
 mod options;
 mod packs;
 mod page;

@@ -8,10 +8,10 @@ use highwater_repository::{Digest, ExtentRef, PackId, StoredPack, WholePack};
 use highwater_storage::Key;
 use highwater_wal::Lsn;
 
-use crate::backups::{Gathered, NO_PAGES, Named, Reach};
 use crate::blame::{BadPage, Trouble};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
+use crate::named::{Gathered, NO_PAGES, Named, Reach};
 use crate::page::{self, PAGE_BYTES, PageState};
 use crate::run::{self, Run};
 use crate::spool::{Record, Sorted};

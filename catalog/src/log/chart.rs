@@ -6,8 +6,8 @@ use highwater_wal::Timestamp;
 use serde::Serialize;
 
 use super::deeds::Rows;
-use super::describe::LogLine;
 use super::filter::{LogFilter, is_loss};
+use super::line::LogLine;
 
 /// Buckets at most: two months of minutes. What does not fit is counted in the oldest.
 const MAX_BUCKETS: usize = 100_000;

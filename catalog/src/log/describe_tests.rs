@@ -1,9 +1,10 @@
 //! What becomes of tables, from the rows of `pg_class` and the files that went.
 
-use highwater_wal::TimelineId;
+use highwater_wal::{Lsn, TimelineId, Timestamp};
 
 use super::*;
 use crate::log::Deeds;
+use crate::log::line::PG_CLASS;
 
 const DATABASE: u32 = 5;
 

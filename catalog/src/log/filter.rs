@@ -3,7 +3,7 @@
 use highwater_wal::{Joined, Lsn, Summary, Timestamp};
 
 use super::assembler::End;
-use super::describe::{Fate, LogLine, Table, TableLine};
+use super::line::{Fate, LogLine, Table, TableLine};
 
 /// A table as somebody names it, by PostgreSQL's rules: `accounts`, `public.accounts`, `"Accounts"`, `mydb.public.accounts`.
 #[derive(Debug, Clone, PartialEq, Eq)]

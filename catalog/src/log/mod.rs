@@ -9,6 +9,7 @@
 //! - `assembler`: records → transactions, within one stretch
 //! - `backwards`: stretches joined, newest first
 //! - `describe`: file numbers → tables, and what became of them
+//! - `line`: what is told of a transaction
 //! - `filter`: what was asked for, and which segments can hold it
 //! - `chart`: transactions counted by the minute, hour or day
 
@@ -18,13 +19,15 @@ mod chart;
 mod deeds;
 mod describe;
 mod filter;
+mod line;
 
 pub use assembler::{Assembler, End, Stretch};
 pub use backwards::Backwards;
 pub use chart::{Bucket, Chart, Unit};
 pub use deeds::{ClassChange, Deeds, RowFate, Rows};
-pub use describe::{Database, Fate, LogLine, Named, Namer, Table, TableLine, describe};
+pub use describe::describe;
 pub use filter::{LogFilter, TablePattern};
+pub use line::{Database, Fate, LogLine, Named, Namer, Table, TableLine};
 
 #[cfg(test)]
 mod tests;

@@ -31,10 +31,14 @@ impl Stock {
     /// What is there of a path.
     pub fn of(inventory: &Inventory, path: &Path) -> Stock {
         let mut stock = Stock { runs: runs(inventory, path), parts: parts(inventory, path) };
+        let is_cut_short =
+            |number: u64| inventory.unfinished_end(path.segment(number, inventory.segment_size)).is_some();
         for number in stock.parts.keys() {
             let at = stock.runs.partition_point(|run| run.start() < number);
             match at.checked_sub(1).map(|before| &mut stock.runs[before]) {
-                Some(run) if *run.end() + 1 == *number => *run = *run.start()..=*number,
+                Some(run) if *run.end() + 1 == *number && !is_cut_short(*run.end()) => {
+                    *run = *run.start()..=*number;
+                }
                 _ => stock.runs.insert(at, *number..=*number),
             }
         }
