@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -26,12 +27,11 @@ class Moto:
     own ends connections without saying so, which pgBackRest takes for a failure."""
 
     def __init__(self, place, tls):
-        self.place, self.tls = place / f"moto-{'tls' if tls else 'plain'}", tls
+        self.place, self.tls = pathlib.Path(tempfile.mkdtemp(prefix="moto-", dir=place)), tls
         self.plain_port = self.port = free_port()
         self.kept = None
 
     def __enter__(self):
-        self.place.mkdir()
         self.place.chmod(0o755)
         command = [CACHE / "moto/bin/moto_server", "-H", "127.0.0.1", "-p", self.plain_port]
         if self.tls:

@@ -43,7 +43,9 @@ impl Root {
                 return self.exists(key, &target);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.confirm_missing("put", key.as_str(), &target)?;
+                if !has_room_for(&target) {
+                    self.confirm_missing("put", key.as_str(), &target)?;
+                }
             }
             Err(error) => return Err(failure::from_io("put", key.as_str(), &target, error)),
         }
@@ -66,12 +68,17 @@ impl Root {
         for tries in 0..MOVE_TRIES {
             // Falls out of step with whoever removes the folder.
             std::thread::sleep(MOVE_PAUSE * tries);
-            match folders::make(folder) {
-                // What was just made or found, here or further up, has been removed as empty.
-                Err(error) if folders::has_gone(&error, folder) => continue,
-                made => made?,
+            let mut moved = move_without_replacing(&aside.path, target);
+            // It is the first object there, or a delete has removed the folder because it was empty.
+            if moved == Err(Errno::NOENT) && aside.path.exists() {
+                match folders::make(folder) {
+                    // What was just made or found, here or further up, has been removed as empty.
+                    Err(error) if folders::has_gone(&error, folder) => continue,
+                    made => made?,
+                }
+                moved = move_without_replacing(&aside.path, target);
             }
-            match move_without_replacing(&aside.path, target) {
+            match moved {
                 Ok(()) => {
                     aside.moved();
                     return match self.synced.sync_up_to(&self.path, folder) {
@@ -81,7 +88,6 @@ impl Root {
                     };
                 }
                 Err(Errno::EXIST) => return Ok(Put::Exists),
-                // A delete has removed the folder because it was empty.
                 Err(Errno::NOENT) if aside.path.exists() => {}
                 Err(Errno::NOENT) => break,
                 Err(errno) => return Err(errno.into()),
@@ -149,6 +155,13 @@ impl Root {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether the folder of `target` is there, which everything above it then is as well, and nothing of its name, be it a link that
+/// leads nowhere.
+fn has_room_for(target: &Path) -> bool {
+    let is_free = fs::symlink_metadata(target).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    is_free && target.parent().is_some_and(Path::is_dir)
 }
 
 fn is_abandoned(entry: &DirEntry, now: SystemTime) -> bool {

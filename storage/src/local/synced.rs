@@ -1,12 +1,12 @@
-//! Which folders need no sync, because what is in them is durable already.
+//! Which folders need no sync, because the way through them is durable already.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::folders;
 
@@ -14,81 +14,70 @@ use super::folders;
 /// (it keeps nothing back for more than about 35 s).
 const SETTLED: Duration = Duration::from_secs(600);
 
-/// Two changes of a folder that are further apart than this have different times: the coarsest file systems count in steps of 2 s.
-const CLOCK_STEP: Duration = Duration::from_secs(3);
+/// As many folders are remembered: those on the way to the ones that are written to, of which there are few at a time.
+const MOST_REMEMBERED: usize = 256;
 
-/// As many folders are remembered: those above the ones that are written to, of which there are few at a time.
-const MOST_REMEMBERED: usize = 64;
-
-/// A folder and its content, as far as the system tells them from others.
+/// A folder, as the system tells it from any other that may get its name and its number later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Content {
+struct Identity {
     device: u64,
     inode: u64,
-    /// When an entry was made or removed last.
-    modified: SystemTime,
+    born: SystemTime,
 }
 
-/// What is known of a folder.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    content: Content,
-    /// When it was seen first with this content.
-    since: Instant,
-    /// Whether a sync has begun when that was [`CLOCK_STEP`] ago: what came in between would show.
-    is_durable: bool,
-}
-
-impl Known {
-    /// What is known once the folder is found with this content, and synced then.
-    fn after_sync(before: Option<Known>, content: Content, now: Instant) -> Known {
-        let before = before.filter(|known| known.content == content);
-        let since = before.map_or(now, |known| known.since);
-        Known { content, since, is_durable: now.duration_since(since) >= CLOCK_STEP }
-    }
-
-    fn is_durable(&self, content: Content) -> bool {
-        self.is_durable && self.content == content
+impl Identity {
+    /// `None` where the file system does not tell when it was made.
+    fn of(found: &Metadata) -> Option<Identity> {
+        Some(Identity { device: found.dev(), inode: found.ino(), born: found.created().ok()? })
     }
 }
 
-/// The folders that this process has synced.
+/// The folders whose entry in the one above this process has made durable.
 #[derive(Debug, Default)]
-pub(super) struct Synced(Mutex<HashMap<PathBuf, Known>>);
+pub(super) struct Synced(Mutex<HashMap<PathBuf, Identity>>);
 
 impl Synced {
     /// Makes the way from `root` to `folder`, both included, durable.
     ///
-    /// The folder itself is always synced. Those above hold entries that somebody, perhaps another process that was
-    /// killed before it could sync, made some time ago: they are synced unless their last change is long past, or this process has
-    /// synced them since.
+    /// The folder itself is always synced. Those above hold the entries on the way, which somebody, perhaps another process that was
+    /// killed before it could sync, made some time ago: they are synced unless their last change is long past, or this process
+    /// has synced that entry. Other entries are the business of those who rely on them.
     pub(super) fn sync_up_to(&self, root: &Path, folder: &Path) -> io::Result<()> {
         folders::sync(folder)?;
+        let mut below = folder;
         for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
-            self.sync_once(above)?;
+            self.sync_entry(above, below)?;
+            below = above;
         }
         Ok(())
     }
 
-    fn sync_once(&self, folder: &Path) -> io::Result<()> {
-        let found = fs::metadata(folder)?;
-        let modified = found.modified()?;
-        if is_settled(modified, SystemTime::now()) {
+    /// Makes the entry of `below` in `above` durable.
+    fn sync_entry(&self, above: &Path, below: &Path) -> io::Result<()> {
+        // Before the sync: an entry that is made meanwhile may not be in it.
+        let identity = Identity::of(&fs::metadata(below)?);
+        if identity.is_some_and(|identity| self.knows(below, identity)) {
             return Ok(());
         }
-        let content = Content { device: found.dev(), inode: found.ino(), modified };
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(folder).copied();
-        if before.is_some_and(|known| known.is_durable(content)) {
-            return Ok(());
+        if !is_settled(fs::metadata(above)?.modified()?, SystemTime::now()) {
+            folders::sync(above)?;
         }
-        let known = Known::after_sync(before, content, Instant::now());
-        folders::sync(folder)?;
+        if let Some(identity) = identity {
+            self.remember(below, identity);
+        }
+        Ok(())
+    }
+
+    fn knows(&self, folder: &Path, identity: Identity) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(folder) == Some(&identity)
+    }
+
+    fn remember(&self, folder: &Path, identity: Identity) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_REMEMBERED {
             all.clear();
         }
-        all.insert(folder.to_owned(), known);
-        Ok(())
+        all.insert(folder.to_owned(), identity);
     }
 }
 
@@ -115,25 +104,41 @@ mod tests {
     }
 
     #[test]
-    fn r01_a_folder_is_synced_until_every_later_change_would_show() {
-        let content = |inode, seconds| Content {
-            device: 1,
-            inode,
-            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+    fn r01_a_folder_that_was_made_again_is_another_one() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (root, synced) = (scratch.path(), Synced::default());
+        let folder = root.join("tail/00000001");
+        fs::create_dir_all(&folder).unwrap();
+        let knows = |folder: &Path| {
+            let identity = Identity::of(&fs::metadata(folder).unwrap());
+            identity.is_some_and(|identity| synced.knows(folder, identity))
         };
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let here = content(7, 100);
-        let first = Known::after_sync(None, here, at(0));
-        assert!(!first.is_durable(here), "another change may have the same time");
-        let soon = Known::after_sync(Some(first), here, at(2));
-        assert!(!soon.is_durable(here));
-        let later = Known::after_sync(Some(soon), here, at(3));
-        assert!(later.is_durable(here));
-        assert!(!later.is_durable(content(7, 101)), "changed since");
-        assert!(!later.is_durable(content(7, 99)), "changed since, by a clock that was set back");
-        assert!(!later.is_durable(content(8, 100)), "another folder of that name");
-        let changed = Known::after_sync(Some(later), content(7, 101), at(60));
-        assert!(!changed.is_durable(content(7, 101)));
+        assert!(!knows(&folder));
+        synced.sync_up_to(root, &folder).unwrap();
+        assert!(knows(&folder) && knows(&root.join("tail")), "the file system tells when folders were made");
+        // Other entries do not make it another one.
+        fs::create_dir(root.join("tail/00000002")).unwrap();
+        assert!(knows(&folder) && knows(&root.join("tail")));
+        for _ in 0..20 {
+            fs::remove_dir(&folder).unwrap();
+            fs::create_dir(&folder).unwrap();
+            assert!(!knows(&folder), "it may have the number of the one before");
+            synced.sync_up_to(root, &folder).unwrap();
+            assert!(knows(&folder));
+        }
+        let moved = root.join("elsewhere");
+        fs::rename(root.join("tail"), &moved).unwrap();
+        assert!(synced.sync_up_to(root, &folder).is_err());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let synced = Synced::default();
+        let identity = Identity { device: 1, inode: 1, born: SystemTime::UNIX_EPOCH };
+        for number in 0..MOST_REMEMBERED + 10 {
+            synced.remember(Path::new(&number.to_string()), identity);
+        }
+        assert!(synced.knows(Path::new(&(MOST_REMEMBERED + 9).to_string()), identity));
+        assert!(synced.0.lock().unwrap().len() <= MOST_REMEMBERED);
     }
 }
