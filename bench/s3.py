@@ -1,5 +1,7 @@
 """An S3 server to measure against, and a proxy that makes it a distant one."""
 
+import asyncio
+import contextlib
 import http.client
 import os
 import pathlib
@@ -122,49 +124,34 @@ class Moto:
 
 
 class Distant:
-    """A proxy in front of a server, with TLS where a context is given: the first bytes of each request come so much later."""
+    """A proxy in front of a server, with TLS where a context is given: the first bytes of each request come so much later. It runs on
+    one thread: Python's TLS connections stand no second one."""
 
     def __init__(self, port, delay_ms, context=None):
-        self.target, self.delay, self.context = port, delay_ms / 1000, context
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.target, self.delay = port, delay_ms / 1000
+        self.loop = asyncio.new_event_loop()
+        listening = asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=context)
+        self.server = self.loop.run_until_complete(listening)
+        self.port = self.server.sockets[0].getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self.listen, daemon=True).start()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
-    def listen(self):
-        while True:
-            client, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+    async def serve(self, reader, writer):
+        with contextlib.suppress(OSError):
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
+            answered = asyncio.Event()
+            answered.set()
+            await asyncio.gather(self.pass_on(reader, to_server, answered, True), self.pass_on(from_server, writer, answered, False))
 
-    def serve(self, client):
-        try:
-            if self.context:
-                client = self.context.wrap_socket(client, server_side=True)
-            server = socket.create_connection(("127.0.0.1", self.target))
-        except OSError:
-            return
-        for end in (client, server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        answered = threading.Event()
-        answered.set()
-        threading.Thread(target=self.pass_on, args=(client, server, answered, True), daemon=True).start()
-        self.pass_on(server, client, answered, False)
-
-    def pass_on(self, source, target, answered, is_request):
-        try:
-            while piece := source.recv(1 << 20):
+    async def pass_on(self, source, target, answered, is_request):
+        with contextlib.suppress(OSError):
+            while piece := await source.read(1 << 20):
                 if is_request and answered.is_set():
                     answered.clear()
-                    time.sleep(self.delay)
+                    await asyncio.sleep(self.delay)
                 elif not is_request:
                     answered.set()
-                target.sendall(piece)
-            if self.context and not is_request:
-                target.unwrap()
-        except (OSError, ValueError):
-            pass
-        for end in (source, target):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+                target.write(piece)
+                await target.drain()
+        # With TLS it says so, and pgBackRest takes nothing else for the end.
+        target.close()

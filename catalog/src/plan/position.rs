@@ -1,5 +1,7 @@
 //! Targets that are a place in the WAL: consistency, its end, an LSN, a transaction, a restore point.
 
+use std::collections::HashMap;
+
 use highwater_wal::Lsn;
 
 use super::moment::too_early;
@@ -131,17 +133,24 @@ pub(super) fn at_name<'a>(
     name: &str,
 ) -> Result<Found<'a>, Unsettled> {
     let mut found: Vec<RestorePoint> = Vec::new();
+    // From which segment on the WAL up to a run's end was searched. Backups whose WAL ends there too have more before it at most.
+    let mut searched: HashMap<u64, u64> = HashMap::new();
     for backup in candidates {
         let Ok(run_end) = way.run(backup) else { continue };
         let first = way.first_number(backup);
+        let last = searched.get(&run_end).copied().unwrap_or(run_end);
+        if first > last {
+            continue;
+        }
+        searched.insert(run_end, first);
         let in_log = |log: &LogFacts| {
             log.restore_points.as_ref().is_none_or(|points| points.iter().any(|point| point == name))
         };
         let over = |crossing: Crossing, _| crossing == Crossing::Unknown;
-        let mut next = way.skip(first, run_end, in_log, over)?;
-        while next <= run_end {
+        let mut next = way.skip(first, last, in_log, over)?;
+        while next <= last {
             let number = next;
-            let facts = way.facts(number, run_end)?;
+            let facts = way.facts(number, last)?;
             let points = match facts.crossing {
                 Crossing::Unknown => &way.records(number)?.restore_points,
                 Crossing::None | Crossing::Time(_) => &facts.restore_points,
@@ -151,7 +160,7 @@ pub(super) fn at_name<'a>(
                     found.push(point.clone());
                 }
             }
-            next = way.skip(number + 1, run_end, in_log, over)?;
+            next = way.skip(number + 1, last, in_log, over)?;
         }
     }
     found.sort_by_key(|point| point.lsn);
