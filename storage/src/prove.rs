@@ -31,9 +31,9 @@ const RACER_BYTES: usize = 64 * 1024;
 /// [`ErrorKind::Unsafe`] when the promise is broken; else whatever kept the trial from being carried out.
 pub async fn prove_conditional_put(store: &dyn Store, prefix: &str) -> Result<()> {
     let trial = format!("{prefix}trial-{:016x}", rand::random::<u64>());
-    second_put(store, &format!("{trial}-0").parse()?).await?;
+    second_put(store, &format!("{trial}.0").parse()?).await?;
     for race in 1..=RACES {
-        many_at_once(store, &format!("{trial}-{race}").parse()?).await?;
+        many_at_once(store, &format!("{trial}.{race}").parse()?).await?;
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ async fn r02_a_lost_answer_does_not_make_a_safe_store_unsafe() {
     // The first put of each name, so also the one that wins the race, is carried out without an answer.
     let lost = |place: usize| {
         Rule::on(Operation::PutIfAbsent, Fault::After(ErrorKind::TimedOut))
-            .keys(format!("-{place}"))
+            .keys(format!(".{place}"))
             .times(16)
     };
     let faults = FaultStore::new(open(&config).unwrap(), 1, (0..4).map(lost));

@@ -229,7 +229,9 @@ fn r18_a_switchover_is_not_held_up() {
     let begun = std::time::Instant::now();
     primary.stop(StopMode::Fast);
     assert!(begun.elapsed() < Duration::from_secs(15), "the shutdown took {:?}", begun.elapsed());
-    assert!(receiving.running.stderr().contains("shut down; all of its WAL is in the repository"));
+    wait_until("the receiver has said so", PATIENCE, || {
+        receiving.running.stderr().contains("shut down; all of its WAL is in the repository")
+    });
     standby.promote();
     standby.sql("insert into t values (2)");
     wait_until("the new timeline is received", PATIENCE, || receiving.state()["timeline"] == 2);
