@@ -289,7 +289,7 @@ pub enum Unreachable {
     },
     /// The end of the archive has gone: there was more, and nobody would miss it.
     #[error(
-        "{target} cannot be told from less: missing is {hole}; hint: bring it back from another copy of the repository; if what is missing          may be left out, ask for {}", .last.map_or_else(|| before_hole(reach), |last| format!("the last record that is there with --lsn {last}"))
+        "{target} cannot be told from less: missing is {hole}; hint: bring it back from another copy of the repository; if what is missing may be left out, ask for {}", .last.map_or_else(|| before_hole(reach), |last| format!("the last record that is there with --lsn {last}"))
     )]
     EndLost {
         /// What was asked for.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_catalog::Inventory;
+use highwater_catalog::{Backup, Inventory};
 use highwater_repository::{ClusterName, ClusterRepository, Label, Repository, TailPiece, keys};
 use highwater_storage::{Entry, Key};
 use highwater_wal::{Lsn, SegmentName, SegmentSize, SystemId, TimelineId, WalFile};
@@ -50,6 +50,10 @@ pub(crate) struct There {
     /// Objects without content, which nothing writes.
     pub(crate) empty: Vec<Key>,
     pub(crate) segments: u64,
+}
+
+fn is_later(one: SegmentName, than: SegmentName) -> bool {
+    one.timeline == than.timeline && one > than
 }
 
 /// Lists everything below `prefix`, page by page.
@@ -196,6 +200,25 @@ impl There {
                 self.inventory.add_tail(*segment, segment.end(size));
             }
         }
+    }
+
+    /// All that is there, with the newest segment of each timeline where that is there in pieces: what is missing before it is a hole.
+    /// Not where one of `backups` needs more of it than there is.
+    pub(crate) fn with_newest_pieces(&self, backups: &[Backup]) -> Inventory {
+        let mut seen = self.inventory.clone();
+        let size = seen.segment_size;
+        for (segment, pieces) in &self.tails {
+            let end = segment.start(size) + TailPiece::reach(pieces);
+            let is_newest = !self.tails.keys().any(|other| is_later(*other, *segment))
+                && self.inventory.end_on(segment.timeline).is_none_or(|whole| whole <= segment.start(size));
+            let is_enough = !backups.iter().any(|backup| {
+                SegmentName::ending_at(backup.timeline, backup.stop, size) == *segment && backup.stop > end
+            });
+            if is_newest && is_enough && end > segment.start(size) {
+                seen.add_tail(*segment, end);
+            }
+        }
+        seen
     }
 
     fn mark(&mut self, cluster: &ClusterRepository, entry: Entry) {

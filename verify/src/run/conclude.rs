@@ -22,7 +22,8 @@ impl Run<'_> {
             (_, Some(timeline)) => gap.first.timeline == timeline || gap.last.timeline == timeline,
             _ => true,
         };
-        for gap in chain::gaps(&self.there.inventory, &kept).into_iter().filter(wanted) {
+        let seen = self.there.with_newest_pieces(&kept);
+        for gap in chain::gaps(&seen, &kept).into_iter().filter(wanted) {
             let (first, last) = (gap.first.number(size), gap.last.number(size));
             let count = last - first + 1;
             let what = match count {
@@ -42,7 +43,7 @@ impl Run<'_> {
             self.findings.push(finding.needed_by(gap.backups));
         }
         // What would be if the damaged ones were missing.
-        let mut without = self.there.inventory.clone();
+        let mut without = seen;
         self.damaged_segments.keys().for_each(|name| without.remove_segment(*name));
         let gaps = chain::gaps(&without, &kept);
         for (name, reasons) in &self.damaged_segments {

@@ -105,7 +105,11 @@ fn r12_commits_in_the_segment_in_which_a_loss_begins_are_reached() {
     receiving.running.terminate().succeeds();
     let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
     assert!(receiving.state()["alarms"].to_string().contains("is lost"), "{}", receiving.state());
+    // Behind the hole there are pieces only.
+    receiving.catches_up_with(&server);
+    site.highwater(["verify"]).run().ends_with(4).says("cannot be reached");
     back_up(&site);
+    site.highwater(["verify"]).run().succeeds().says("a hole between windows");
     server.sql("insert into t values (4)");
     receiving.catches_up_with(&server);
     receiving.running.terminate().succeeds();
