@@ -88,11 +88,10 @@ async fn remove_pieces(
                 // The last one first: what is left, should this be cut off, has no gap.
                 (true, false) => {
                     remove_marks(catalog, timeline, &BTreeSet::from([segment])).await?;
-                    for piece in pieces.iter().rev() {
-                        let key = cluster.section().tail_piece(*piece);
-                        let deleted = cluster.repository().store().delete(&key).await;
-                        deleted.map_err(highwater_repository::Error::from)?;
-                    }
+                    let keys: Vec<_> =
+                        pieces.iter().rev().map(|piece| cluster.section().tail_piece(*piece)).collect();
+                    let deleted = cluster.repository().store().delete_all(&keys).await;
+                    deleted.map_err(highwater_repository::Error::from)?;
                 }
             }
         }

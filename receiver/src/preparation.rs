@@ -129,8 +129,8 @@ impl Receiver {
         }
     }
 
-    /// From where on the server keeps WAL for us, and whether it does so only from now on. A slot that keeps none, since it was never used or has lost what it kept, is of
-    /// no use: it is made anew where slots are made.
+    /// From where on the server keeps WAL for us, and whether it does so only from now on. A slot that keeps none, since it was never used
+    /// or has lost what it kept, is of no use: it is made anew where slots are made.
     async fn slot(&self, client: &mut Client, slot: &SlotName) -> Result<(Option<Lsn>, bool)> {
         let mut is_new = false;
         let mut found = self.read_slot(client, slot).await?;

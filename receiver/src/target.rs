@@ -98,9 +98,10 @@ impl Repositories {
         bytes: &Chunks,
         summary: Option<Summary>,
     ) -> Result<()> {
-        if !self.damaged.contains(&piece) {
+        let can_be_cut = piece.length() > 1;
+        if !can_be_cut || !self.damaged.contains(&piece) {
             match cluster.put_tail(piece, self.size, bytes, summary.clone()).await {
-                Err(error) if error.is_damaged() && piece.length() > 1 => {}
+                Err(error) if error.is_damaged() && can_be_cut => {}
                 put => return Ok(put.map(drop)?),
             }
         }

@@ -1,8 +1,7 @@
 //! Holes that an earlier receiver told of and that nobody has answered with a base backup yet: they are told again.
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::StreamExt;
 use highwater_repository::{ClusterRepository, Event};
-use highwater_storage::Key;
 use highwater_wal::Lsn;
 
 use crate::error::Result;
@@ -13,10 +12,6 @@ pub(crate) const ACTION: &str = "receive";
 pub(crate) const HOLE_END: &str = "lost_to";
 /// As many events are read, the newest.
 const MOST_EVENTS: usize = 500;
-/// As many at once.
-const READS_AT_ONCE: usize = 16;
-/// Pages of the listing of events at most.
-const MAX_PAGES: usize = 100_000;
 
 /// An alarm, and what ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,22 +24,11 @@ pub(crate) struct Alarm {
 /// The holes that the newest events tell of, oldest first.
 pub(crate) async fn told(cluster: &ClusterRepository) -> Result<Vec<Alarm>> {
     let repository = cluster.repository();
-    let (mut names, mut after): (Vec<Key>, Option<String>) = (Vec::new(), None);
-    for _ in 0..MAX_PAGES {
-        let (page, next) = repository.event_names(after.as_deref()).await?;
-        names.extend(page);
-        let surplus = names.len().saturating_sub(MOST_EVENTS);
-        names.drain(..surplus);
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let names = repository.newest_event_names(None, MOST_EVENTS).await?;
     let system_id = cluster.system_id().to_string();
-    let reads = stream::iter(names).map(|name| async move { repository.event(&name).await });
-    let mut reads = reads.buffered(READS_AT_ONCE);
+    let mut reads = repository.read_events(names.iter());
     let mut alarms = Vec::new();
-    while let Some(read) = reads.next().await {
+    while let Some((_, read)) = reads.next().await {
         match read {
             Ok(event) => alarms.extend(alarm_of(&event, &system_id)),
             // What cannot be read here was told by whoever noted it.
@@ -53,6 +37,7 @@ pub(crate) async fn told(cluster: &ClusterRepository) -> Result<Vec<Alarm>> {
             Err(error) => return Err(error.into()),
         }
     }
+    alarms.reverse();
     Ok(alarms)
 }
 

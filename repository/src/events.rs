@@ -1,6 +1,6 @@
 //! The audit trail: what was done, by whom, with what result. One object for each event.
 
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt};
 use highwater_storage::Key;
 use highwater_wal::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,10 +117,10 @@ impl Repository {
     /// Reads events, the newest of `names` first, several at once.
     pub fn read_events<'a>(
         &'a self,
-        names: impl DoubleEndedIterator<Item = &'a Key> + 'a,
-    ) -> impl Stream<Item = (&'a Key, Result<Event>)> + 'a {
+        names: impl DoubleEndedIterator<Item = &'a Key> + Send + 'a,
+    ) -> BoxStream<'a, (&'a Key, Result<Event>)> {
         let reads = stream::iter(names.rev()).map(move |name| async move { (name, self.event(name).await) });
-        reads.buffered(READS_AT_ONCE)
+        reads.buffered(READS_AT_ONCE).boxed()
     }
 
     /// Reads an event.

@@ -136,8 +136,7 @@ impl ClusterRepository {
         let names = repository.newest_event_names(None, MOST_EVENTS).await?;
         let system_id = self.system_id().to_string();
         let mut last = LastVerification::default();
-        let events = repository.read_events(names.iter());
-        futures_util::pin_mut!(events);
+        let mut events = repository.read_events(names.iter());
         while let Some((name, event)) = events.next().await {
             match event {
                 Ok(event) if is_verification(&event, &system_id) => {

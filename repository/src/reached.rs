@@ -90,10 +90,8 @@ impl ClusterRepository {
     /// # Errors
     /// Those of the store.
     pub async fn remove_marks(&self, timeline: TimelineId, marks: &[Lsn]) -> Result<()> {
-        for lsn in marks {
-            self.repository().store().delete(&self.section().reached_at(timeline, *lsn)).await?;
-        }
-        Ok(())
+        let keys: Vec<Key> = marks.iter().map(|lsn| self.reached_key(timeline, *lsn)).collect();
+        Ok(self.repository().store().delete_all(&keys).await?)
     }
 
     /// How far a timeline's WAL was there, where that is further than it is now: `end` is where a listing saw it end. What came since that

@@ -43,8 +43,7 @@ impl Past {
         let system_id = system_id.to_string();
         let newest = names.iter().filter(|name| name.as_str().starts_with(keys::EVENTS));
         let newest: Vec<&Key> = newest.rev().take(most).collect();
-        let events = repository.read_events(newest.into_iter().rev());
-        futures_util::pin_mut!(events);
+        let mut events = repository.read_events(newest.into_iter().rev());
         let mut past = Past { system_id: system_id.clone(), ..Past::default() };
         while let Some((_, event)) = events.next().await {
             let event = match event {

@@ -52,10 +52,6 @@ pub(crate) struct There {
     pub(crate) segments: u64,
 }
 
-fn is_later(one: SegmentName, than: SegmentName) -> bool {
-    one.timeline == than.timeline && one > than
-}
-
 /// Lists everything below `prefix`, page by page.
 pub(crate) async fn each(
     repository: &Repository,
@@ -207,15 +203,18 @@ impl There {
     pub(crate) fn with_newest_pieces(&self, backups: &[Backup]) -> Inventory {
         let mut seen = self.inventory.clone();
         let size = seen.segment_size;
-        for (segment, pieces) in &self.tails {
-            let end = segment.start(size) + TailPiece::reach(pieces);
-            let is_newest = !self.tails.keys().any(|other| is_later(*other, *segment))
-                && self.inventory.end_on(segment.timeline).is_none_or(|whole| whole <= segment.start(size));
+        // In order: the last one of each timeline stays.
+        let newest: BTreeMap<TimelineId, (SegmentName, &Vec<TailPiece>)> =
+            self.tails.iter().map(|(segment, pieces)| (segment.timeline, (*segment, pieces))).collect();
+        for (timeline, (segment, pieces)) in newest {
+            let start = segment.start(size);
+            let end = start + TailPiece::reach(pieces);
+            let is_last = self.inventory.end_on(timeline).is_none_or(|whole| whole <= start);
             let is_enough = !backups.iter().any(|backup| {
-                SegmentName::ending_at(backup.timeline, backup.stop, size) == *segment && backup.stop > end
+                SegmentName::ending_at(backup.timeline, backup.stop, size) == segment && backup.stop > end
             });
-            if is_newest && is_enough && end > segment.start(size) {
-                seen.add_tail(*segment, end);
+            if is_last && is_enough && end > start {
+                seen.add_tail(segment, end);
             }
         }
         seen

@@ -16,6 +16,7 @@
 //! | `client` | finding a worker, starting one |
 //! | `server` | being one |
 //! | `background` | what its requests run on |
+//! | `shared` | a state that its callers wait for |
 //!
 //! ```
 //! use std::time::Duration;
@@ -48,6 +49,7 @@ mod connection;
 mod fingerprint;
 mod place;
 mod server;
+mod shared;
 
 pub use background::Background;
 pub use client::{connect, start};
@@ -55,3 +57,4 @@ pub use connection::{Connection, SIGN_OF_LIFE, SILENCE};
 pub use fingerprint::Fingerprint;
 pub use place::Place;
 pub use server::{Server, State};
+pub use shared::Shared;

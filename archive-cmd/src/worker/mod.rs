@@ -47,8 +47,6 @@ use crate::worker::uploads::Uploads;
 
 /// How long the worker stays when nobody asks.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long one of its requests is retried. The call that asked has the configured budget when it does the work itself.
-const RETRY_BUDGET: Duration = Duration::from_secs(5);
 
 /// What a call asks: that this file be durable in every repository.
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,7 +181,7 @@ fn try_work(options: &Options) -> Result<(), Error> {
     let (name, system_id) = (cluster.name.clone(), job.system_id);
     let connect = move || {
         let connected = again.repositories.iter().map(|config| {
-            let repository = Repository::connect(&sparing(config))?;
+            let repository = Repository::connect(&config.behind())?;
             Ok(Connected::new(config.label(), repository.cluster(&name, system_id)))
         });
         connected.collect()
@@ -196,14 +194,6 @@ fn try_work(options: &Options) -> Result<(), Error> {
         move || if uploads.is_busy() { State::Busy } else { State::Waiting }
     };
     server.serve(IDLE, state, move |connection| serve(&uploads, connection)).map_err(system)
-}
-
-/// The same repository for the worker: retried shortly, and one thread for a segment, since several are worked on.
-fn sparing(repository: &RepositoryConfig) -> RepositoryConfig {
-    let mut repository = repository.clone();
-    repository.store.most_retry_budget = Some(RETRY_BUDGET);
-    repository.threads = 1;
-    repository
 }
 
 fn serve(uploads: &Arc<Uploads>, mut connection: Connection) {

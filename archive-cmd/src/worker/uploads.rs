@@ -14,7 +14,7 @@ use highwater_repository::config::ClusterConfig;
 use highwater_repository::{Plain, Repository, Stored};
 use highwater_storage::{Gate, GateKeeper, gate};
 use highwater_wal::{Lsn, SystemId, WalFile};
-use highwater_worker::{Background, SIGN_OF_LIFE};
+use highwater_worker::{Background, Shared};
 
 use crate::archive::{self, Prepared};
 use crate::error::Error;
@@ -48,9 +48,8 @@ pub struct Uploads {
     system_id: SystemId,
     connect: Connect,
     background: Background,
-    state: Mutex<State>,
-    /// Something has ended.
-    changed: Condvar,
+    /// Its users wait for what is on its way.
+    shared: Shared<State>,
     encoders: Encoders,
 }
 
@@ -123,9 +122,9 @@ impl Uploads {
         connect: Connect,
     ) -> io::Result<Arc<Uploads>> {
         let background = Background::start()?;
-        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Shared::default();
         let encoders = Encoders::default();
-        Ok(Arc::new(Uploads { cluster, folder, system_id, connect, background, state, changed, encoders }))
+        Ok(Arc::new(Uploads { cluster, folder, system_id, connect, background, shared, encoders }))
     }
 
     /// Whether anything is on its way.
@@ -190,16 +189,7 @@ impl Uploads {
                 Some(Upload::Failed(reason)) => return Err(reason.clone()),
                 None => return Ok(None),
             }
-            let (woken, waited) =
-                self.changed.wait_timeout(state, SIGN_OF_LIFE).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            if waited.timed_out() {
-                drop(state);
-                if !is_wanted() {
-                    return Err("the caller has gone".to_owned());
-                }
-                state = self.lock();
-            }
+            state = self.shared.wait(state, is_wanted).ok_or("the caller has gone")?;
         }
     }
 
@@ -271,7 +261,7 @@ impl Uploads {
             let result = this.put(file, &connected, keepers, after);
             let is_its_fault = !matches!(result, Err(Error::NotItsTurn));
             this.lock().end(file, result);
-            this.changed.notify_all();
+            this.shared.tell_all();
             // What waited for a file that failed is begun with again when that one is durable.
             if is_its_fault {
                 this.go_ahead();
@@ -341,7 +331,7 @@ impl Uploads {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 }
 

@@ -18,6 +18,7 @@
 //! `encrypt_too` must not end in an unencrypted repository. Secrets come from files or the environment and are never
 //! printed (R21).
 
+mod ahead;
 mod environment;
 mod nearest;
 mod retention;
@@ -172,9 +173,9 @@ struct ClusterSettings {
     data_directory: Option<PathBuf>,
     #[serde(default)]
     archive_check: Check,
-    #[serde(default = "default_archive_ahead", deserialize_with = "ahead")]
+    #[serde(default = "ahead::archive", deserialize_with = "ahead::count")]
     archive_ahead: usize,
-    #[serde(default = "default_restore_ahead", deserialize_with = "ahead")]
+    #[serde(default = "ahead::restore", deserialize_with = "ahead::count")]
     restore_ahead: usize,
 }
 
@@ -219,18 +220,6 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
 
 fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     within(usize::deserialize(deserializer)?, 1, Compression::MAX_THREADS)
-}
-
-fn default_archive_ahead() -> usize {
-    ClusterConfig::DEFAULT_ARCHIVE_AHEAD
-}
-
-fn default_restore_ahead() -> usize {
-    ClusterConfig::DEFAULT_RESTORE_AHEAD
-}
-
-fn ahead<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    within(usize::deserialize(deserializer)?, 0, ClusterConfig::MAX_AHEAD)
 }
 
 fn within<T: PartialOrd + std::fmt::Display, E: serde::de::Error>(value: T, low: T, high: T) -> Result<T, E> {
@@ -442,13 +431,6 @@ impl RepositoryConfig {
 }
 
 impl ClusterConfig {
-    /// Segments on their way at once where nothing is said.
-    pub const DEFAULT_ARCHIVE_AHEAD: usize = 4;
-    /// Segments fetched ahead where nothing is said.
-    pub const DEFAULT_RESTORE_AHEAD: usize = 8;
-    /// The most of either.
-    pub const MAX_AHEAD: usize = 32;
-
     fn from_table(
         name: ClusterName,
         table: Table<'_>,

@@ -5,12 +5,12 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use highwater_repository::ClusterRepository;
 use highwater_wal::{SegmentName, SegmentSize, WalFile};
-use highwater_worker::{Background, SIGN_OF_LIFE};
+use highwater_worker::{Background, Shared};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::ahead::{path, target};
@@ -33,9 +33,8 @@ pub struct Fetches {
     data: PathBuf,
     segment_size: SegmentSize,
     count: usize,
-    state: Mutex<State>,
-    /// Something has ended.
-    changed: Condvar,
+    /// Callers wait for what is on its way.
+    shared: Shared<State>,
 }
 
 impl fmt::Debug for Fetches {
@@ -78,8 +77,8 @@ impl Fetches {
         let most = usize::try_from(MOST_BYTES / segment_size.bytes()).unwrap_or(usize::MAX).max(2);
         let count = count.min(most);
         let (pg_wal, data) = (pg_wal.to_owned(), data.to_owned());
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        Ok(Arc::new(Fetches { repositories, background, pg_wal, data, segment_size, count, state, changed }))
+        let shared = Shared::default();
+        Ok(Arc::new(Fetches { repositories, background, pg_wal, data, segment_size, count, shared }))
     }
 
     /// The size of the cluster's segments.
@@ -105,16 +104,7 @@ impl Fetches {
                 }
                 Some(Fetch::Failed) | None => return None,
             }
-            let (woken, waited) =
-                self.changed.wait_timeout(state, SIGN_OF_LIFE).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            if waited.timed_out() {
-                drop(state);
-                if !is_wanted() {
-                    return None;
-                }
-                state = self.lock();
-            }
+            state = self.shared.wait(state, &mut is_wanted)?;
         }
     }
 
@@ -192,7 +182,7 @@ impl Fetches {
         }
         self.start(&mut state);
         drop(state);
-        self.changed.notify_all();
+        self.shared.tell_all();
     }
 
     /// The segment, verified, in a file without a name; `None` where no repository gives it. What fails here is the
@@ -213,7 +203,7 @@ impl Fetches {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 }
 

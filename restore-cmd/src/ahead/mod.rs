@@ -45,8 +45,6 @@ use crate::fetch::{FIRST_PAGE_BYTES, Wanted};
 
 /// How long the process stays when nobody asks.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long one of its requests is retried. A call has the configured budget when it asks itself.
-const RETRY_BUDGET: Duration = Duration::from_secs(5);
 /// How PostgreSQL calls the file when it recovers (`XLogFileRead`, `xlogrecovery.c`, PostgreSQL 15). Who asks for another
 /// one, as pg_rewind or a person, does not read on from there.
 const RECOVERED_FILE: &str = "RECOVERYXLOG";
@@ -225,7 +223,7 @@ fn try_work(options: &Options) -> Result<(), Error> {
     let pg_wal = ahead.folder().map_err(system)?;
     let data = pg_wal.parent().unwrap_or(&pg_wal).to_owned();
     let connect = |config: &RepositoryConfig| -> Result<ClusterRepository, Error> {
-        Ok(Repository::connect(&sparing(config))?.cluster(&wanted.cluster, system_id))
+        Ok(Repository::connect(&config.behind())?.cluster(&wanted.cluster, system_id))
     };
     let background = Background::start().map_err(system)?;
     let repositories = {
@@ -244,14 +242,6 @@ fn try_work(options: &Options) -> Result<(), Error> {
         }
     };
     server.serve(IDLE, state, move |connection| serve(&fetches, connection)).map_err(system)
-}
-
-/// The same repository for what happens behind: retried shortly, one thread for a segment.
-fn sparing(repository: &RepositoryConfig) -> RepositoryConfig {
-    let mut repository = repository.clone();
-    repository.store.most_retry_budget = Some(RETRY_BUDGET);
-    repository.threads = 1;
-    repository
 }
 
 fn serve(fetches: &Arc<Fetches>, mut connection: Connection) {
