@@ -51,7 +51,7 @@ pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, LostEnd, Un
 #[cfg(feature = "load")]
 pub use load::{
     Catalog, LogItem, LogProgress, LogQuery, LogReport, LogSink, Made, NameBook, NearNames, PlanError,
-    RestoreSpeed, newest_system,
+    RestoreSpeed, Windows, newest_system,
 };
 pub use log::{
     Bucket, Chart, Database as LoggedDatabase, Fate, LogFilter, LogLine, Rows, Table, TableLine,
@@ -67,4 +67,4 @@ pub use segments::SegmentSet;
 pub use target::{Before, BeforeWhat, Loss, Request, Target};
 pub use time_text::{ParsedTime, TimeError, parse_time};
 pub use unreachable::{Hole, OnTimeline, Reach, Unreachable, Unreached};
-pub use window::{Branch, Broken, CutOff, LeftOut, Window, windows};
+pub use window::{Branch, Broken, CutOff, Doubted, LeftOut, Stretch, Window, windows};

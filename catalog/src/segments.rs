@@ -96,6 +96,14 @@ impl SegmentSet {
         self.runs.iter().map(|(&first, &last)| first..=last)
     }
 
+    /// Those whose numbers lie in a range, in order.
+    pub fn within(&self, range: RangeInclusive<u64>) -> impl Iterator<Item = u64> {
+        let (first, last) = range.into_inner();
+        let runs = self.runs().skip_while(move |run| *run.end() < first);
+        let runs = runs.take_while(move |run| *run.start() <= last);
+        runs.flat_map(move |run| first.max(*run.start())..=last.min(*run.end()))
+    }
+
     /// How many segments there are.
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|(first, last)| last - first + 1).sum()
@@ -145,6 +153,8 @@ mod tests {
             prop_assert_eq!(set.count(), plain.len() as u64);
             prop_assert_eq!(set.contains(probe), plain.contains(&probe));
             prop_assert_eq!(set.next_from(probe), plain.range(probe..).next().copied());
+            let part: Vec<u64> = set.within(probe..=probe + 7).collect();
+            prop_assert_eq!(part, plain.range(probe..=probe + 7).copied().collect::<Vec<_>>());
             prop_assert_eq!(set.last(), plain.last().copied());
             prop_assert_eq!(set.first(), plain.first().copied());
             let run = plain.contains(&probe).then(|| (probe..).take_while(|n| plain.contains(n)).last()).flatten();

@@ -1,6 +1,6 @@
 //! Why a target cannot be reached.
 
-use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
+use highwater_wal::{Lsn, SegmentName, SegmentSize, TimelineId, Timestamp};
 use serde::Serialize;
 
 use crate::target::Loss;
@@ -43,6 +43,34 @@ impl std::fmt::Display for Hole {
             Some(until) => write!(f, "; it was in the repository up to {until}, and has gone from it"),
             None => Ok(()),
         }
+    }
+}
+
+impl Hole {
+    /// Where what is missing begins.
+    pub fn begins(&self, size: SegmentSize) -> Lsn {
+        self.from.unwrap_or(self.first.start(size))
+    }
+}
+
+/// As many holes are listed.
+const MOST_HOLES_LISTED: usize = 5;
+
+/// Some of the holes, and how many more there are.
+pub(crate) fn list_of_holes(holes: &[Hole]) -> String {
+    let listed: Vec<String> = holes.iter().take(MOST_HOLES_LISTED).map(Hole::to_string).collect();
+    let more = match holes.len() - listed.len() {
+        0 => String::new(),
+        more => format!("; and {more} more holes"),
+    };
+    listed.join("; ") + &more
+}
+
+/// What to say first to somebody whose target was not found, where something is missing.
+pub(crate) fn holes_as_hint(holes: &[Hole]) -> String {
+    match holes {
+        [] => String::new(),
+        holes => format!("it may lie in what is missing, or behind that: {}; ", list_of_holes(holes)),
     }
 }
 

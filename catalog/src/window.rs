@@ -4,7 +4,7 @@ use highwater_wal::{Lsn, SegmentName, TimelineId, Timestamp};
 use serde::Serialize;
 
 use crate::facts::{Known, Transaction};
-use crate::plan::{Unsettled, left_out_of, run_coverage};
+use crate::plan::{RunCoverage, Unsettled, left_out_of, run_coverage};
 use crate::unreachable::{Hole, Unreached};
 use crate::{Backup, Fork, Inventory, Leg, Path};
 
@@ -57,6 +57,8 @@ pub struct Branch {
     pub windows: Vec<Window>,
     /// Backups on the path that cannot be made consistent, with what is missing.
     pub broken: Vec<Broken>,
+    /// Backups on the path that a verification has found damaged: no window begins with one.
+    pub doubted: Vec<Doubted>,
     /// The timeline on the path that the archived WAL does not reach.
     pub unreached: Option<Unreached>,
     /// What the path to the newest timeline leaves out of this one; `None` where that is nothing, and for the newest itself.
@@ -81,6 +83,32 @@ pub struct Broken {
     pub reason: String,
 }
 
+/// A backup that a verification has found damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Doubted {
+    /// The backup.
+    pub backup: String,
+    /// What was found, and when, in a sentence.
+    pub reason: String,
+    /// The moments that could be reached from it, and from no other backup; `None` where there are none.
+    pub lost: Option<Stretch>,
+}
+
+/// A stretch of moments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    /// Where it begins.
+    pub from: Lsn,
+    /// When that was.
+    pub from_time: Timestamp,
+    /// Where it ends.
+    pub until: Lsn,
+    /// When that was.
+    pub until_time: Timestamp,
+    /// The backup that ended there, with which a window begins; `None` where the stretch ends with the WAL.
+    pub then: Option<String>,
+}
+
 /// Which moments can be reached, for every timeline whose origin is known.
 ///
 /// # Errors
@@ -100,6 +128,7 @@ fn branch(
     let mut windows: Vec<(u64, Window)> = Vec::new();
     let mut unreached = None;
     let mut broken = Vec::new();
+    let mut doubted = Vec::new();
     for backup in inventory.backups.iter().filter(|backup| path.covers(backup.timeline, backup.stop)) {
         let run = match run_coverage(inventory, path, backup, known) {
             Ok(run) => run,
@@ -109,6 +138,10 @@ fn branch(
             }
             Err(need) => return Err(need),
         };
+        if let Some(reason) = inventory.found_damaged.get(&backup.label) {
+            doubted.push((backup, run, reason));
+            continue;
+        }
         match windows.iter_mut().find(|(end, _)| *end == run.last_number) {
             Some((_, window)) => window.backups.push(backup.label.clone()),
             None => {
@@ -117,6 +150,12 @@ fn branch(
             }
         }
     }
+    let doubted = doubted.into_iter().map(|(backup, run, reason)| Doubted {
+        backup: backup.label.clone(),
+        reason: reason.clone(),
+        lost: lost(backup, &run, windows.iter().find(|(end, _)| *end == run.last_number)),
+    });
+    let doubted = doubted.collect();
     let timeline = path.timeline();
     let parent = inventory.history(timeline).and_then(Fork::of_history);
     let left_out = match newest {
@@ -128,10 +167,20 @@ fn branch(
     tell_cut_off(inventory, &mut windows, &broken);
     let is_newest = newest.is_some_and(|newest| newest.timeline() == timeline);
     let path = path.legs().to_vec();
-    Ok(Branch { timeline, path, is_newest, parent, windows, broken, unreached, left_out })
+    Ok(Branch { timeline, path, is_newest, parent, windows, broken, doubted, unreached, left_out })
 }
 
-fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &crate::plan::RunCoverage) -> Window {
+/// What is lost with a damaged backup, where `sound` is the window of the same WAL.
+fn lost(backup: &Backup, run: &RunCoverage, sound: Option<&(u64, Window)>) -> Option<Stretch> {
+    let (until, until_time, then) = match sound {
+        Some((_, window)) => (window.from, window.from_time, window.backups.first().cloned()),
+        None => (run.end, run.until, None),
+    };
+    let (from, from_time) = (backup.stop, backup.stop_time);
+    (from < until).then_some(Stretch { from, from_time, until, until_time, then })
+}
+
+fn window(inventory: &Inventory, path: &Path, backup: &Backup, run: &RunCoverage) -> Window {
     let last_segment = path.segment(run.last_number, inventory.segment_size);
     Window {
         from: backup.stop,

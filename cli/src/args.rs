@@ -55,7 +55,7 @@ pub struct Common {
     /// Print JSON instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Show no progress, print only what was asked for
+    /// Show no progress, print only the result: a restore's report and not its plan
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }

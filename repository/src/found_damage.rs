@@ -1,4 +1,4 @@
-//! What verifications have found damaged of backups, as they leave it in their events, for whoever must not rely on such a backup.
+//! What verifications have found damaged, as they leave it in their events, for whoever must not rely on such a backup or segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,14 @@ use highwater_wal::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::damaged_wal::DamagedWal;
 use crate::names::Label;
 use crate::{ClusterRepository, Event, Result};
 
 /// What events of verifications are called.
 pub const VERIFY: &str = "verify";
+/// The detail of such an event that tells of damaged segments: a [`DamagedWal`].
+const DAMAGED_WAL: &str = "damaged_wal";
 /// As many events are read at most, from the newest on, to find the last verification.
 pub const MOST_EVENTS: usize = 20_000;
 
@@ -113,21 +116,21 @@ fn backup_id(label: &Label, finished_at: Timestamp) -> String {
     format!("{label}@{finished_at}")
 }
 
-/// What the newest verification tells of backups.
+/// What the newest verification tells.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LastVerification {
     /// When it was noted; `None` where there is none, or none that can be read.
     pub at: Option<Timestamp>,
-    /// What it leaves as known.
+    /// What it leaves as known against backups.
     pub damage: FoundDamage,
-    /// Objects that it found damaged or missing, the first hundred of them.
-    pub objects: Vec<String>,
+    /// The segments that it leaves as damaged.
+    pub wal: DamagedWal,
     /// Newer events that cannot be read, and may be of a newer verification.
     pub unreadable: Vec<Key>,
 }
 
 impl ClusterRepository {
-    /// What the newest verification of this system identifier tells of backups, among the newest [`MOST_EVENTS`] events.
+    /// What the newest verification of this system identifier tells, among the newest [`MOST_EVENTS`] events.
     ///
     /// # Errors
     /// Those of the repository; damaged events are passed over and named.
@@ -140,13 +143,13 @@ impl ClusterRepository {
         while let Some((name, event)) = events.next().await {
             match event {
                 Ok(event) if is_verification(&event, &system_id) => {
-                    let objects = event.details.get("damaged").and_then(Value::as_array).cloned();
-                    let objects = objects.unwrap_or_default().into_iter();
-                    last.objects = objects.filter_map(|object| object.as_str().map(str::to_owned)).collect();
-                    // What it says of backups and nobody understands must not be taken for nothing.
-                    match serde_json::from_value(Value::Object(event.details)) {
-                        Ok(damage) => {
-                            (last.at, last.damage) = (Some(event.time), damage);
+                    // What it says and nobody understands must not be taken for nothing.
+                    let wal = event.details.get(DAMAGED_WAL).cloned().map(serde_json::from_value);
+                    let wal = wal.transpose().map(Option::unwrap_or_default);
+                    match wal.and_then(|wal| Ok((wal, serde_json::from_value(Value::Object(event.details))?)))
+                    {
+                        Ok((wal, damage)) => {
+                            (last.at, last.damage, last.wal) = (Some(event.time), damage, wal);
                             return Ok(last);
                         }
                         Err(_) => last.unreadable.push(name.clone()),

@@ -21,7 +21,7 @@
 //! | [`pack`] | extents and the packs that hold them |
 //! | [`manifest`] | the list of a backup's files, as a stream (R11, R16) |
 //! | `proof` | reading that leaves nothing unproven: each byte of an object, not only those that are needed |
-//! | `events` | the audit trail |
+//! | `events`, `found_damage`, `damaged_wal` | the audit trail, and what verifications have found, out of it |
 //! | [`marker`] | the file that keeps a clone from archiving (R5) |
 //! | `envelope`, `codec`, `crypt`, `digest` | small objects; compression; encryption; BLAKE3 |
 //!
@@ -55,6 +55,7 @@ mod cluster;
 mod codec;
 pub mod config;
 mod crypt;
+mod damaged_wal;
 mod digest;
 mod envelope;
 mod error;
@@ -81,6 +82,7 @@ pub use backups::{Backups, ListedBackup, Started};
 pub use cluster::ClusterRepository;
 pub use codec::{Codec, Compression, Content, FileContent, MemorySink, Sink};
 pub use config::{ClusterConfig, Config, RepositoryConfig, RetentionConfig, Secret};
+pub use damaged_wal::DamagedWal;
 pub use digest::{Digest, Plain};
 pub use error::{Different, Error, Result};
 pub use events::{Event, Outcome};

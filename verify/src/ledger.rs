@@ -1,10 +1,11 @@
-//! What is known against backups when a verification ends: what it found itself, and what earlier ones found that it has not looked at
-//! again. Pure.
+//! What is known against backups and segments when a verification ends: what it found itself, and what earlier ones found that it has not
+//! looked at again. Pure.
 
 use std::collections::BTreeMap;
 
-use highwater_repository::{BackupDamage, FoundDamage, JudgedBackup};
-use highwater_wal::Timestamp;
+use highwater_catalog::Inventory;
+use highwater_repository::{BackupDamage, DamagedWal, FoundDamage, JudgedBackup};
+use highwater_wal::{SegmentName, TimelineId, Timestamp};
 
 /// As many bytes of what is wrong are remembered for each backup.
 const MOST_BYTES: usize = 300;
@@ -85,6 +86,25 @@ pub(crate) fn settle(
     known
 }
 
+/// The segments that are known to be damaged when it ends: those that it `found`, and those of `last` that are there still and that it has
+/// not read. What `is_read` says is of this verification alone: what an earlier one had read may have been damaged since.
+pub(crate) fn settle_wal<'a>(
+    last: &DamagedWal,
+    found: impl Iterator<Item = &'a SegmentName>,
+    inventory: &Inventory,
+    is_read: impl Fn(TimelineId, u64) -> bool,
+) -> DamagedWal {
+    let found = found.map(|name| (name.timeline, name.number(inventory.segment_size)));
+    let mut all: Vec<(TimelineId, u64)> = found.collect();
+    for timeline in inventory.timelines() {
+        for run in last.runs_on(timeline) {
+            let there = inventory.segments_on(timeline).into_iter().flat_map(|set| set.within(run.clone()));
+            all.extend(there.filter(|number| !is_read(timeline, *number)).map(|number| (timeline, number)));
+        }
+    }
+    DamagedWal::of(all)
+}
+
 fn renewed(this: This, blame: &Blame, before: Option<BackupDamage>) -> BackupDamage {
     let mut what = blame.what.clone();
     what.truncate(what.floor_char_boundary(MOST_BYTES));
@@ -150,6 +170,31 @@ mod tests {
         // What a listing alone found a listing takes back.
         let listed = settle(SHALLOW, &FoundDamage::default(), &blamed(&["a"]), &all, there);
         assert_eq!(damaged(&settle(SHALLOW, &listed, &blamed(&[]), &all, there)), [""; 0]);
+    }
+
+    #[test]
+    fn r12_a_damaged_segment_is_remembered_until_it_was_read_and_found_right_or_is_gone() {
+        let size = highwater_wal::SegmentSize::DEFAULT;
+        let first = TimelineId::FIRST;
+        let name = |number: u64| SegmentName::from_number(first, number, size);
+        let mut inventory = Inventory::empty("main", highwater_wal::SystemId(7), size);
+        (1..=9).for_each(|number| inventory.add_segment(name(number)));
+        let known = |last: &DamagedWal, found: &[u64], inventory: &Inventory, read: &[u64]| {
+            let found: Vec<SegmentName> = found.iter().map(|number| name(*number)).collect();
+            settle_wal(last, found.iter(), inventory, |_, number| read.contains(&number))
+        };
+        let of = |numbers: &[u64]| DamagedWal::of(numbers.iter().map(|number| (first, *number)));
+        let all: Vec<u64> = (1..=9).collect();
+        let last = known(&DamagedWal::default(), &[3, 4, 7], &inventory, &all);
+        assert_eq!(last, of(&[3, 4, 7]));
+        assert_eq!(known(&last, &[], &inventory, &[]), last, "nothing was read");
+        assert_eq!(known(&last, &[8], &inventory, &[4, 8]), of(&[3, 7, 8]), "one was read, another found");
+        assert_eq!(known(&last, &[], &inventory, &all), DamagedWal::default(), "all were mended");
+        inventory.remove_segment(name(4));
+        assert_eq!(known(&last, &[], &inventory, &[]), of(&[3, 7]), "what is gone is a hole");
+        // A range as long as anything can be is no more work than what is there.
+        let endless = serde_json::from_str(r#"{"1":[[0,18446744073709551615]]}"#).unwrap();
+        assert_eq!(known(&endless, &[], &inventory, &[1, 2]), of(&[3, 5, 6, 7, 8, 9]));
     }
 
     #[test]

@@ -14,9 +14,9 @@
 //! | `options`, `report`, `finding`, `error` | what goes in and what comes out |
 //! | `record`, `past`, `ledger` | what a verification leaves for the next one, finding that, and what is known against backups |
 //! | `there` | what is there, by listing |
-//! | `chain`, `joins`, `histories` | decisions: which holes matter to whom, what fits together |
+//! | `chain`, `histories` | decisions: which holes matter to whom, which histories agree |
 //! | `ends` | whether WAL has gone from the end of a timeline |
-//! | `wal_files`, `walk` | segments and other files of WAL, and every record in them |
+//! | `wal_files` | segments and other files of WAL, and every record in them |
 //! | `backups`, `named`, `spool`, `packs`, `blame` | manifests, the extents that they name in order, packs, and who needs what is bad |
 //! | `page`, `control`, `relation`, `torn` | pages' checksums, and whether replay mends a wrong one |
 //! | `small` | events, keys and what else is small |
@@ -46,7 +46,6 @@ mod ends;
 mod error;
 mod finding;
 mod histories;
-mod joins;
 mod ledger;
 mod named;
 mod options;
@@ -63,7 +62,6 @@ mod there;
 mod torn;
 mod verdict;
 mod wal_files;
-mod walk;
 
 pub use error::{Error, Result};
 pub use finding::{Finding, MAX_FINDINGS, Weight};

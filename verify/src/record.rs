@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use highwater_catalog::SegmentSet;
-use highwater_repository::{Event, FoundDamage, VERIFY};
+use highwater_repository::{DamagedWal, Event, FoundDamage, VERIFY};
 use highwater_wal::{SegmentSize, TimelineId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +45,9 @@ pub struct Record {
     /// What is known against backups: found now, or before and not looked at again.
     #[serde(flatten)]
     pub known: FoundDamage,
+    /// Segments that are known to be damaged: found now, or before and not read again.
+    #[serde(skip_serializing_if = "DamagedWal::is_empty")]
+    pub damaged_wal: DamagedWal,
     /// Whether a run of retention was going on when it ended, or had been cut off.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub expiring: bool,
@@ -165,6 +168,7 @@ mod tests {
         let mut proven = Proven { since: Some(Timestamp(5)), ..Proven::default() };
         proven.wal.insert(1, vec![(3, 9)]);
         record.read = Some(proven);
+        record.damaged_wal = DamagedWal::of([(TimelineId::FIRST, 12), (TimelineId::FIRST, 13)]);
         let mut event = Event::new(ACTION, None, Outcome::Done);
         event.details = record.to_details();
         event.details.insert("later".to_owned(), true.into());

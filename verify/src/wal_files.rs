@@ -6,15 +6,13 @@ use futures_util::stream::{self, StreamExt};
 use highwater_catalog::{Catalog, Inventory};
 use highwater_repository::{WalHead, WalObject};
 use highwater_wal::{
-    Check, SegmentKind, SegmentName, Summary, TimelineHistory, TimelineId, WalFile, check_segment,
+    Check, SegmentKind, SegmentName, Summary, TimelineHistory, TimelineId, WalFile, Walk, check_segment,
 };
 
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use crate::run::Run;
+use crate::run::{self, Run};
 use crate::verdict::{Bad, verdict};
-use crate::walk::Walk;
-use crate::{joins, run};
 
 /// As many heads are asked for at once where nothing else of the segments is read.
 const HEADS_AT_ONCE: usize = 512;
@@ -146,9 +144,7 @@ impl Run<'_> {
                         summary.records, found.records
                     )),
                     Err(_) if summary.pg_version.is_none() => None,
-                    Err(refusal) => {
-                        Some(format!("offset {} (LSN {}): {}", refusal.offset, refusal.lsn, refusal.reason))
-                    }
+                    Err(refusal) => Some(refusal.clause()),
                 }
             }
             WalFile::BackupLabel { .. } if !object.bytes.starts_with(b"START WAL LOCATION: ") => {
@@ -283,13 +279,13 @@ impl Run<'_> {
             Ok(head) => match head.summary.clone() {
                 Some(summary) => match self.wrong_summary(name, &summary) {
                     None => {
-                        let fits = previous.as_ref().map(|previous| joins::fits(&previous.summary, &summary));
+                        let fits = previous.as_ref().map(|previous| previous.summary.goes_on_in(&summary));
                         if let (Some(Err(reason)), Some(previous)) = (fits, &previous) {
                             let reason = format!("{reason} ({})", previous.name);
                             self.damaged_segment(name, reason);
                         }
                         let goes_on = self.there.inventory.has(name.next(self.there.inventory.segment_size));
-                        if let (true, false, Err(reason)) = (goes_on, is_before, joins::leads_on(&summary)) {
+                        if let (true, false, Err(reason)) = (goes_on, is_before, summary.leads_on()) {
                             self.damaged_segment(name, reason);
                         }
                         return Ok(Some(Neighbour { name, summary }));
@@ -310,18 +306,8 @@ impl Run<'_> {
     /// What a summary says that cannot be true of this cluster.
     fn wrong_summary(&self, name: SegmentName, summary: &Summary) -> Option<String> {
         let size = self.there.inventory.segment_size;
-        if summary.system_id != self.cluster.system_id() {
-            return Some(format!("it is of the cluster with system identifier {}", summary.system_id));
-        }
-        if summary.segment_size != size {
-            return Some(format!(
-                "it has {} bytes, and the cluster's segments have {}",
-                summary.segment_size.bytes(),
-                size.bytes()
-            ));
-        }
-        if (summary.timeline, summary.start) != (name.timeline, name.start(size)) {
-            return Some(format!("its summary is of timeline {} at {}", summary.timeline, summary.start));
+        if let Err(reason) = summary.is_of(name, size, self.cluster.system_id()) {
+            return Some(reason);
         }
         match summary.pg_version {
             Some(version) if self.pg_version != 0 && version.major() != self.pg_version => Some(format!(

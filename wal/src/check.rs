@@ -24,10 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::possible_lengths;
 use crate::border;
+use crate::first_page::{Format, check_first_header};
 use crate::kind::{self, Kind, xlog};
 use crate::record::{RECORD_HEADER_LENGTH, RecordHeader, record_crc, rmgr};
 use crate::refusal::{Reason, Refusal};
-use crate::walker::{self, Fault, Format, Found, Step, Walker};
+use crate::walker::{Fault, Found, Step, Walker};
 use crate::{Lsn, SegmentName, SegmentSize, Summary, SystemId, Unfinished};
 
 /// How closely a segment is looked at.
@@ -156,8 +157,7 @@ impl SegmentCheck {
     fn begin(&self, beginning: &[u8]) -> Result<Begun, Refusal> {
         let Self { name, size, .. } = *self;
         let refuse = |reason| self.refusal((name.start(size), reason));
-        let (header, format) =
-            walker::check_first_header(name, size, self.system_id, beginning).map_err(refuse)?;
+        let (header, format) = check_first_header(name, size, self.system_id, beginning).map_err(refuse)?;
         let system_id = header.long.map_or(SystemId(0), |long| long.system_id);
         let mut summary = Summary::new(name, size, system_id, header.magic, header.remaining);
         if format.is_some() {
@@ -258,7 +258,7 @@ pub fn check_first_page(
     system_id: Option<SystemId>,
     beginning: &[u8],
 ) -> Result<(), Refusal> {
-    let checked = walker::check_first_header(name, size, system_id, beginning);
+    let checked = check_first_header(name, size, system_id, beginning);
     checked.map(drop).map_err(|reason| Refusal::new(name, size, name.start(size), reason))
 }
 

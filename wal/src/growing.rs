@@ -1,11 +1,11 @@
 //! What a segment holds while it is still being received.
 
 use crate::border;
+use crate::first_page::check_first_header;
 use crate::kind;
 use crate::page::LONG_HEADER_LENGTH;
 use crate::records::Records;
 use crate::refusal::{Reason, Refusal};
-use crate::walker;
 use crate::{Kind, Lsn, SegmentName, SegmentSize, Summary, SystemId};
 
 /// As much of a segment's beginning as its summary is made from: the header and what of a record runs in.
@@ -66,7 +66,7 @@ impl<B: AsRef<[u8]>> GrowingSummary<B> {
             return;
         }
         let (name, size) = (self.name, self.size);
-        match walker::check_first_header(name, size, self.system_id, &self.beginning) {
+        match check_first_header(name, size, self.system_id, &self.beginning) {
             Ok((header, _)) => {
                 let summary = self.summary.get_or_insert_with(|| {
                     let system_id = header.long.map_or(SystemId(0), |long| long.system_id);

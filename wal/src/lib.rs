@@ -15,8 +15,10 @@
 //! | `catalogs` | names of relations and schemas, out of the rows written into `pg_class` and `pg_namespace` |
 //! | `image` | full-page images, unpacked |
 //! | `walker` | how records lie across pages, and what a crash or a new timeline does to them |
-//! | `check`, `summary`, `border` | whether a segment may be archived (R4), what it holds, what lies between two |
-//! | `records` | records off contiguous WAL that comes in pieces |
+//! | `check`, `first_page` | whether a segment may be archived (R4) |
+//! | `summary`, `listed`, `border` | what it holds, and what lies between two |
+//! | `records`, `walk` | records off contiguous WAL that comes in pieces, or segment by segment beside their summaries |
+//! | `fit` | whether a summary can be its segment's, and whether segments fit together |
 //! | `growing` | what a segment holds while it is still being received |
 //! | `refusal`, `error` | what is wrong with a piece of WAL, or with a name |
 //!
@@ -42,11 +44,14 @@ mod change;
 mod check;
 mod error;
 mod file;
+mod first_page;
+mod fit;
 mod growing;
 mod history;
 mod ids;
 mod image;
 mod kind;
+mod listed;
 mod lsn;
 mod page;
 mod record;
@@ -57,6 +62,7 @@ mod summary;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod walk;
 mod walker;
 
 pub use body::{BlockRef, RecordBody, RelationFile};
@@ -74,14 +80,16 @@ pub use history::{Ancestor, PathStretch, TimelineHistory};
 pub use ids::{SystemId, TimelineId};
 pub use image::{Compression, Image, ImageError};
 pub use kind::{Checkpoint, EndOfRecovery, Finished, Kind};
+pub use listed::{
+    CheckpointPoint, CommitPoint, Created, DatabaseDropped, Dropped, EndOfRecoveryPoint, Overwritten,
+    RestorePoint, TablespaceDropped, Unfinished,
+};
 pub use lsn::Lsn;
 pub use page::{LongHeader, PageHeader, PgVersion};
 pub use record::{RecordHeader, rmgr};
 pub use records::{RawRecord, Record, Records};
 pub use refusal::{Reason, Refusal};
 pub use segment::{SegmentName, SegmentSize};
-pub use summary::{
-    CheckpointPoint, CommitPoint, Created, DatabaseDropped, Dropped, EndOfRecoveryPoint, MAX_LISTED,
-    Overwritten, RestorePoint, SUMMARY_VERSION, Summary, TablespaceDropped, Unfinished,
-};
+pub use summary::{MAX_LISTED, SUMMARY_VERSION, Summary};
 pub use timestamp::Timestamp;
+pub use walk::{Walk, Walked};

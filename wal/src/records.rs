@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use crate::body::RecordBody;
+use crate::first_page::check_first_header;
 use crate::kind::Kind;
 use crate::page::LONG_HEADER_LENGTH;
 use crate::record::RecordHeader;
 use crate::refusal::{Reason, Refusal};
-use crate::walker::{self, Fault, Step, Walker};
+use crate::walker::{Fault, Step, Walker};
 use crate::{Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, Unfinished};
 
 /// A record with what it says.
@@ -268,8 +269,7 @@ impl<B: AsRef<[u8]>> Records<B> {
         }
         let name = SegmentName::containing(timeline, start, self.size);
         let fault = |reason| (timeline, (start, reason));
-        let (header, format) =
-            walker::check_first_header(name, self.size, self.system_id, &head).map_err(fault)?;
+        let (header, format) = check_first_header(name, self.size, self.system_id, &head).map_err(fault)?;
         let format = format.ok_or(fault(Reason::Magic(header.magic)))?;
         self.walker = Some(Walker::new(name, self.size, format, true));
         Ok(true)

@@ -26,10 +26,16 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Where in the segment, and what: for messages that name the segment themselves and say what to do.
+    pub fn clause(&self) -> String {
+        format!("offset {} (LSN {}): {}", self.offset, self.lsn, self.reason)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { segment, offset, lsn, reason } = self;
-        write!(f, "WAL segment {segment}, offset {offset} (LSN {lsn}): {reason}; hint: {}", reason.hint())
+        write!(f, "WAL segment {}, {}; hint: {}", self.segment, self.clause(), self.reason.hint())
     }
 }
 

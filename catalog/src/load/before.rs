@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use highwater_wal::{Lsn, RawRecord, Records, RelationFile, SegmentName, WalFile, rmgr};
+use highwater_wal::{Lsn, RawRecord, Records, RelationFile, SegmentName, rmgr};
 
 use super::log::{LogItem, LogProgress, LogQuery, LogSink};
 use super::{Catalog, PlanError};
 use crate::log::{Fate, LogFilter, LogLine, TableLine, TablePattern};
 use crate::plan::path_for;
 use crate::target::{Before, BeforeWhat, Loss};
+use crate::unreachable::{holes_as_hint, list_of_holes};
 use crate::{Hole, Request, Target, Unreachable};
 
 /// Transactions that dropped the same table that are looked at.
@@ -34,14 +35,15 @@ impl Catalog {
         let drops = match what {
             BeforeWhat::Drop { table, .. } => self.drops_of(table, request).await?,
             BeforeWhat::Transaction { xid } => {
-                Drops { losses: self.ends_of(*xid, request).await?, ..Drops::default() }
+                let (losses, holes) = self.ends_of(*xid, request).await?;
+                Drops { losses, holes, ..Drops::default() }
             }
         };
         let found = match (drops.losses.as_slice(), what) {
             ([], BeforeWhat::Drop { table, .. }) if !drops.nameless.is_empty() => {
                 return Err(drops.doubt(table).into());
             }
-            ([], _) => return Err(self.nothing_before(request, what).await?.into()),
+            ([], _) => return Err(self.nothing_before(request, what, &drops.holes).await?.into()),
             (_, BeforeWhat::Drop { table, .. }) if drops.is_doubtful() => {
                 return Err(drops.doubt(table).into());
             }
@@ -55,12 +57,17 @@ impl Catalog {
         };
         let size = self.inventory().segment_size;
         let mut holes = drops.holes;
-        holes.retain(|hole| hole.first.start(size) > found.lsn);
+        holes.retain(|hole| hole.begins(size) > found.lsn);
         let target = Target::Before(Box::new(Before { what: what.clone(), found: Some(found), holes }));
         Ok(Request { target, exclusive: true, ..request.clone() })
     }
 
-    async fn nothing_before(&self, request: &Request, what: &BeforeWhat) -> Result<Unreachable, PlanError> {
+    async fn nothing_before(
+        &self,
+        request: &Request,
+        what: &BeforeWhat,
+        holes: &[Hole],
+    ) -> Result<Unreachable, PlanError> {
         let timeline = path_for(self.inventory(), request.timeline)?.timeline();
         let hint = match what {
             BeforeWhat::Drop { table, .. } => {
@@ -76,6 +83,7 @@ impl Catalog {
                     .to_owned()
             }
         };
+        let hint = holes_as_hint(holes) + &hint;
         Ok(Unreachable::NotFound { target: request.target.clone(), timeline, hint })
     }
 
@@ -113,10 +121,11 @@ impl Catalog {
     }
 
     /// The end of a transaction, the newest of that number.
-    async fn ends_of(&mut self, xid: u32, request: &Request) -> Result<Vec<Loss>, PlanError> {
+    async fn ends_of(&mut self, xid: u32, request: &Request) -> Result<(Vec<Loss>, Vec<Hole>), PlanError> {
         let filter = LogFilter { xid: Some(xid), aborted: true, ..self.reachable(request) };
         let mut losses = Vec::new();
-        for line in self.collect(filter, request, 1).await?.0 {
+        let (lines, holes) = self.collect(filter, request, 1).await?;
+        for line in lines {
             let stop = match line.databases_dropped.is_empty() {
                 true => line.lsn,
                 false => self.before_database_drop(&line, request).await?,
@@ -124,7 +133,7 @@ impl Catalog {
             let what = if line.committed { "was committed" } else { "was rolled back" };
             losses.push(loss(&line, stop, what.to_owned()));
         }
-        Ok(losses)
+        Ok((losses, holes))
     }
 
     fn reachable(&self, request: &Request) -> LogFilter {
@@ -142,10 +151,7 @@ impl Catalog {
         self.what_happened(&query, &mut found).await?;
         match found.damage {
             // What is looked for may lie in it.
-            Some((segment, reason)) => {
-                let key = self.cluster().section().wal(WalFile::Segment(segment));
-                Err(highwater_repository::Error::damaged(key, reason).into())
-            }
+            Some((object, reason)) => Err(highwater_repository::Error::damaged(object, reason).into()),
             None => Ok((found.lines, found.holes)),
         }
     }
@@ -289,9 +295,6 @@ impl Drops {
     }
 }
 
-/// As many holes are listed.
-const MOST_HOLES_LISTED: usize = 5;
-
 /// What to know of a plan whose target lies just before a transaction.
 pub(super) fn notes(target: &Target) -> Vec<String> {
     let Target::Before(before) = target else { return Vec::new() };
@@ -305,16 +308,11 @@ pub(super) fn notes(target: &Target) -> Vec<String> {
         ));
     }
     if let (BeforeWhat::Drop { table, .. }, [_, ..]) = (&before.what, before.holes.as_slice()) {
-        let listed: Vec<String> = before.holes.iter().take(MOST_HOLES_LISTED).map(Hole::to_string).collect();
-        let more = match before.holes.len() - listed.len() {
-            0 => String::new(),
-            more => format!("; and {more} more holes"),
-        };
         notes.push(format!(
-            "behind transaction {} the archive has a hole: missing is {}{more}; whether {table} was dropped or truncated again in there is not \
-             known",
+            "WARNING: behind transaction {} the archive has a hole: missing is {}; whether {table} was dropped or truncated again in there is \
+             not known",
             loss.xid,
-            listed.join("; ")
+            list_of_holes(&before.holes)
         ));
     }
     notes
@@ -343,15 +341,15 @@ struct Collected {
     lines: Vec<LogLine>,
     holes: Vec<Hole>,
     most: usize,
-    damage: Option<(SegmentName, String)>,
+    damage: Option<(String, String)>,
 }
 
 impl LogSink for Collected {
     fn item(&mut self, item: LogItem) -> ControlFlow<()> {
         match item {
             LogItem::Line(line) => self.lines.push(*line),
-            LogItem::Damaged { segment, reason } => {
-                self.damage = Some((segment, reason));
+            LogItem::Damaged { object, reason, .. } => {
+                self.damage = Some((object, reason));
                 return ControlFlow::Break(());
             }
             LogItem::Hole(hole) => self.holes.push(hole),

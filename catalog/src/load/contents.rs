@@ -105,7 +105,7 @@ pub(super) async fn decode(
             // Behind the last segment there may be anything: recovery ends there as well.
             Err(_) if joint.next.is_none() => return Ok(decoded),
             Err(refusal) => {
-                return Err((segment, Error::damaged(cluster.section().wal(file), refusal.to_string())));
+                return Err((segment, Error::damaged(cluster.section().wal(file), refusal.clause())));
             }
         }
         next = following(joint, segment, inventory);

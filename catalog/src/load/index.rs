@@ -77,6 +77,12 @@ impl Catalog {
         self.list_logs_again(newest, inventory).await
     }
 
+    /// The same with the logs of which a segment was to be read and was not there.
+    pub(super) async fn list_gone(&mut self, inventory: &mut Inventory) -> Result<bool, Error> {
+        let logs = std::mem::take(&mut self.gone);
+        self.list_logs_again(logs, inventory).await
+    }
+
     /// How many logs [`Catalog::windows`] has taken index objects' word for, because there are too many to list.
     pub fn unlisted_logs(&self) -> usize {
         self.unlisted_logs

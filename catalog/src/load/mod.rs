@@ -45,6 +45,15 @@ pub enum PlanError {
     Repository(#[from] highwater_repository::Error),
 }
 
+/// Which moments can be reached.
+#[derive(Debug)]
+pub struct Windows {
+    /// What counts as being there: without segments that are damaged.
+    pub inventory: Inventory,
+    /// For each timeline whose origin is known.
+    pub branches: Vec<Branch>,
+}
+
 /// What a repository holds of one system identifier of a cluster, and what was read of it so far.
 #[derive(Debug)]
 pub struct Catalog {
@@ -54,9 +63,11 @@ pub struct Catalog {
     heads: Heads,
     /// Logs whose segments were listed although an index object speaks for them.
     listed: BTreeSet<LogName>,
+    /// Logs of which a segment was to be read and is gone.
+    gone: BTreeSet<LogName>,
     /// Logs that windows speak of and that are too many to list.
     unlisted_logs: usize,
-    /// What verifications have found, once a plan has asked.
+    /// What verifications have found, once something has asked.
     verified: Option<Verified>,
 }
 
@@ -73,7 +84,8 @@ impl Catalog {
         let heads = Heads::new(cluster.clone(), inventory.segment_size, indexed);
         let listed = BTreeSet::new();
         let known = Known::default();
-        Ok(Catalog { cluster, inventory, known, heads, listed, unlisted_logs: 0, verified: None })
+        let gone = BTreeSet::new();
+        Ok(Catalog { cluster, inventory, known, heads, listed, gone, unlisted_logs: 0, verified: None })
     }
 
     /// What is there.
@@ -106,10 +118,11 @@ impl Catalog {
                 }
                 Ok(mut plan) => {
                     plan.notes.extend(before::notes(&plan.request.target));
-                    plan.notes
-                        .extend(self.verified.iter().flat_map(|verified| verified.notes.iter().cloned()));
+                    plan.notes.extend(self.verification_notes().iter().cloned());
                     return self.without_damaged(plan, damage);
                 }
+                // It ends: each log is listed once.
+                Err(_) if self.list_gone(&mut inventory).await? => {}
                 // It ends: each round takes a segment out.
                 Err(error) if self.take_out_damaged(&mut inventory) => {
                     damage.get_or_insert(error);
@@ -128,17 +141,25 @@ impl Catalog {
     }
 
     /// Which moments can be reached, see [`windows`]. A segment that is found damaged counts as missing, and is among
-    /// [`Catalog::damaged_segments`] afterwards. Every segment of a window was seen in a listing of this catalog, but for
+    /// [`Catalog::damaged_segments`] afterwards; so does one that the newest verification has found damaged and that still is, or is one of too
+    /// many to be read again ([`Catalog::verification_notes`] tells of those). Every segment of a window was seen in a listing of this catalog, but for
     /// those of [`Catalog::unlisted_logs`].
-    pub async fn windows(&mut self) -> Result<Vec<Branch>, PlanError> {
+    pub async fn windows(&mut self) -> Result<Windows, PlanError> {
         let mut inventory = self.inventory.clone();
         loop {
             match self.settle(&inventory, windows).await {
                 // It ends: each log is listed once.
                 Ok(branches) if self.list_windows(&branches, &mut inventory).await? => {}
+                // It ends: that is asked once.
+                Ok(_) if self.ask_verification(&mut inventory).await => {}
+                // It ends: each of them is judged once.
+                Ok(_) if self.take_out_suspects(&mut inventory).await? => {}
+                Ok(branches) => return Ok(Windows { inventory, branches }),
+                // It ends: each log is listed once.
+                Err(_) if self.list_gone(&mut inventory).await? => {}
                 // It ends: each round takes a segment out.
                 Err(_) if self.take_out_damaged(&mut inventory) => {}
-                settled => return settled,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -157,6 +178,8 @@ impl Catalog {
             let ask =
                 |inventory: &Inventory, known: &Known| decide(inventory, holdings, rules, now, retire, known);
             match self.settle(&inventory, ask).await {
+                // It ends: each log is listed once.
+                Err(_) if self.list_gone(&mut inventory).await? => {}
                 // It ends: each round takes a segment out.
                 Err(_) if self.take_out_damaged(&mut inventory) => {}
                 settled => return settled,
@@ -265,7 +288,12 @@ impl Catalog {
             Need::Logs(joints) => self.answer_logs(joints).await?,
             Need::Records(joint) => match contents::decode(&self.cluster, inventory, joint).await {
                 Ok(decoded) => self.known.add_records(joint, decoded),
-                Err((segment, error)) => return Err(self.heads.note_damage(segment, error)),
+                Err((segment, error)) => {
+                    if error.is_not_found() {
+                        self.gone.insert((segment.timeline, segment.log));
+                    }
+                    return Err(self.heads.note_damage(segment, error));
+                }
             },
         }
         Ok(())

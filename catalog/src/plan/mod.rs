@@ -15,7 +15,7 @@ use highwater_wal::{Lsn, SegmentName, TimelineId};
 use serde::Serialize;
 
 use crate::facts::{Known, Need, Transaction};
-use crate::unreachable::Hole;
+use crate::unreachable::{Hole, list_of_holes};
 use crate::{Backup, Fork, Inventory, Leg, Path, Request, Target, Unreachable};
 use way::Way;
 
@@ -190,7 +190,18 @@ fn along(inventory: &Inventory, path: &Path, request: &Request, known: &Known) -
             None => return Err(position::not_looked_for(&way).into()),
         },
     };
-    way.finish(found)
+    let mut plan = way.finish(found)?;
+    if let (Target::Name(name), Stop::Record { lsn, .. }) = (&request.target, plan.stop)
+        && let missing = position::missing_behind(&way, &candidates, lsn)
+        && !missing.is_empty()
+    {
+        plan.notes.push(format!(
+            "WARNING: behind restore point \"{name}\" at {lsn} the archive has a hole: missing is {}; whether another one of that name was made \
+             in there or later is not known",
+            list_of_holes(&missing)
+        ));
+    }
+    Ok(plan)
 }
 
 /// The path to the timeline that was named, or to the newest.

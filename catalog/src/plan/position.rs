@@ -1,6 +1,6 @@
 //! Targets that are a place in the WAL: consistency, its end, an LSN, a transaction, a restore point.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use highwater_wal::Lsn;
 
@@ -9,6 +9,7 @@ use super::reach::reach;
 use super::way::{Found, Way};
 use super::{Stop, Unsettled};
 use crate::facts::{Crossing, LogFacts, RestorePoint};
+use crate::unreachable::{Hole, holes_as_hint};
 use crate::{Backup, Unreachable};
 
 /// The newest backup, as soon as it is consistent.
@@ -94,7 +95,14 @@ pub(super) fn at_xid<'a>(way: &Way<'a>, candidates: &[&'a Backup], xid: u32) -> 
     }
     let hint = "subtransactions and transactions that were still open have no end of their own; \
                 `highwater window` shows what can be reached";
-    Err(not_found(way, hint).into())
+    Err(not_found_in(way, candidates, hint).into())
+}
+
+/// What is missing behind a position and in which a search of what can be reached has not looked, the oldest first.
+pub(super) fn missing_behind(way: &Way<'_>, candidates: &[&Backup], lsn: Lsn) -> Vec<Hole> {
+    let ends: BTreeSet<u64> = candidates.iter().filter_map(|backup| way.run(backup).ok()).collect();
+    let ends = ends.into_iter().filter(|run_end| way.end_of(*run_end) > lsn);
+    ends.filter_map(|run_end| way.hole_after(run_end)).collect()
 }
 
 /// Where the last transaction of an id ends, in the segments from `last` down to `first`.
@@ -165,7 +173,7 @@ pub(super) fn at_name<'a>(
     }
     found.sort_by_key(|point| point.lsn);
     match found.as_slice() {
-        [] => Err(not_found(way, "`highwater window` shows what can be reached").into()),
+        [] => Err(not_found_in(way, candidates, "`highwater window` shows what can be reached").into()),
         [point] => {
             let (backup, run_end) = leading_to(way, candidates, point.lsn)?;
             Ok(stop_at(way, backup, point.lsn, run_end))
@@ -229,4 +237,10 @@ fn stop_at<'a>(way: &Way<'a>, backup: &'a Backup, lsn: Lsn, run_end: u64) -> Fou
 
 fn not_found(way: &Way<'_>, hint: &str) -> Unreachable {
     Unreachable::NotFound { target: way.target(), timeline: way.path.timeline(), hint: hint.to_owned() }
+}
+
+/// The same, where it may lie in what is missing.
+fn not_found_in(way: &Way<'_>, candidates: &[&Backup], hint: &str) -> Unreachable {
+    let missing = missing_behind(way, candidates, Lsn::INVALID);
+    not_found(way, &(holes_as_hint(&missing) + hint))
 }

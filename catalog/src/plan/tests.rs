@@ -1,5 +1,6 @@
 //! Plans against a slow, obvious model of how PostgreSQL stops.
 
+mod lost;
 mod world;
 
 use highwater_wal::{SegmentName, Timestamp};

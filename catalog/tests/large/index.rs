@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use highwater_catalog::{Catalog, LogFilter, LogItem, LogProgress, LogQuery, LogSink, Plan, PlanError};
+use highwater_catalog::{
+    Catalog, LogFilter, LogItem, LogProgress, LogQuery, LogSink, Plan, PlanError, Request, Target,
+    Unreachable,
+};
 use highwater_repository::Indexed;
 use highwater_wal::{SegmentName, TimelineId, WalFile};
 
@@ -44,7 +47,7 @@ async fn every_answer_is_the_same_with_an_index_and_without() {
     let (mut plain, _) = site.open().await;
     assert!(plain.unindexed_logs() >= 8);
     let without = answers(&site, &mut plain).await;
-    let windows = plain.windows().await.unwrap();
+    let windows = plain.windows().await.unwrap().branches;
     assert!(without.iter().filter(|(_, answer)| answer.is_ok()).count() >= 9, "{without:#?}");
 
     // By now the questions have led through some whole logs, which are indexed. Here the rest follows.
@@ -58,7 +61,7 @@ async fn every_answer_is_the_same_with_an_index_and_without() {
         plain.inventory().segments_on(TimelineId::FIRST)
     );
     assert_eq!(answers(&site, &mut indexed).await, without);
-    assert_eq!(indexed.windows().await.unwrap(), windows);
+    assert_eq!(indexed.windows().await.unwrap().branches, windows);
     assert_eq!(indexed.index_notes(), [""; 0]);
 }
 
@@ -119,7 +122,7 @@ async fn r12_an_index_that_speaks_of_a_segment_that_is_gone_proves_nothing() {
     assert_eq!(catalog.index_notes().len(), 1, "{:?}", catalog.index_notes());
 
     let (mut catalog, _) = site.open().await;
-    let branches = catalog.windows().await.unwrap();
+    let branches = catalog.windows().await.unwrap().branches;
     for branch in &branches {
         let tells = |reason: &str| reason.contains(&gone.to_string());
         assert!(branch.broken.iter().any(|broken| tells(&broken.reason)), "{branch:#?}");
@@ -135,6 +138,50 @@ async fn r12_an_index_that_speaks_of_a_segment_that_is_gone_proves_nothing() {
     let report = other.what_happened(&query, &mut told).await.unwrap();
     assert_eq!((told.holes, report.holes, report.damaged), (vec![(gone, gone)], 1, 0));
     assert_eq!(catalog.index_notes().len(), 1, "{:?}", catalog.index_notes());
+}
+
+#[tokio::test]
+async fn r12_an_index_object_proves_that_the_end_of_a_timeline_was_there() {
+    let site = Site::new(3000, 400).await;
+    let (mut catalog, _) = site.open().await;
+    catalog.index_logs(usize::MAX, |_| {}).await.unwrap();
+    let size = site.archive.size;
+    let second = &site.archive.stretches[1];
+    // The last that is left has records that can be read.
+    let left = site.archive.name(2, site.archive.middle(second));
+    let (_, log_end) = size.numbers_of_log(left.log).into_inner();
+    assert!(log_end < second.last && left.number(size) < log_end);
+    let cluster = catalog.cluster().clone();
+    for number in left.number(size) + 1..=second.last {
+        let key = cluster.section().wal(WalFile::Segment(site.archive.name(2, number)));
+        std::fs::remove_file(site.archive.folder.join(key.as_str())).unwrap();
+    }
+    for log in left.log + 1..=site.archive.name(2, second.last).log {
+        let key = cluster.section().index(second.timeline, log);
+        let _ = std::fs::remove_file(site.archive.folder.join(key.as_str()));
+    }
+
+    let until = site.archive.name(2, log_end).end(size);
+    let (mut catalog, _) = site.open().await;
+    // The backups behind have lost their own WAL.
+    let backup = site.requests().into_iter().find(|(what, _)| *what == "a time on timeline 2").unwrap().1;
+    let backup = Some(catalog.plan(&backup).await.unwrap().backup.label);
+    let (mut catalog, _) = site.open().await;
+    let latest = Request { timeline: Some(second.timeline), backup, ..Request::new(Target::Latest) };
+    match catalog.plan(&latest).await {
+        Err(PlanError::Unreachable(Unreachable::EndLost { hole, last, .. })) => {
+            assert_eq!((hole.first, hole.was_there_until), (left.next(size), Some(until)));
+            let last = Request { target: Target::Lsn(last.unwrap()), ..latest };
+            assert!(catalog.plan(&last).await.is_ok(), "the last record that is there can be asked for");
+        }
+        other => panic!("{other:#?}"),
+    }
+    let (mut catalog, _) = site.open().await;
+    let branches = catalog.windows().await.unwrap().branches;
+    let branch = branches.iter().find(|branch| branch.timeline == second.timeline).unwrap();
+    let window = branch.windows.last().unwrap();
+    assert_eq!(window.until, left.end(size));
+    assert_eq!(window.hole_after.as_ref().and_then(|hole| hole.was_there_until), Some(until));
 }
 
 #[tokio::test]

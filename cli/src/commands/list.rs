@@ -1,6 +1,8 @@
 //! `highwater list`: the backups, and what each takes.
 
-use highwater_catalog::{Backup, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
+use std::collections::BTreeMap;
+
+use highwater_catalog::{Backup, Catalog, DamagedBackup, ExpiredBackup, Inventory, Unfinished};
 use highwater_wal::SegmentName;
 use serde::Serialize;
 
@@ -25,22 +27,52 @@ struct Listed<'a> {
     backup: &'a Backup,
     first_segment: SegmentName,
     last_segment: SegmentName,
+    /// What a verification has found damaged of it, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found_damaged: Option<&'a str>,
+}
+
+/// What verifications have found.
+struct Found {
+    /// Of backups, in words, by label.
+    backups: BTreeMap<String, String>,
+    /// What else to say. Sentences.
+    notes: Vec<String>,
+}
+
+impl Found {
+    async fn ask(catalog: &mut Catalog) -> Found {
+        let backups = catalog.found_damaged().await.clone();
+        let segments = catalog.found_damaged_segments().await;
+        let mut notes = catalog.verification_notes().to_vec();
+        if segments > 0 {
+            notes.push(format!(
+                "the last verification found {} of WAL damaged: `highwater window` reads what is there now and tells what that cuts off",
+                output::count(segments, "segment")
+            ));
+        }
+        Found { backups, notes }
+    }
 }
 
 pub async fn run(context: &Context) -> Result<(), Error> {
-    let catalog = context.catalog().await?;
+    let mut catalog = context.catalog().await?;
+    let found = Found::ask(&mut catalog).await;
     let inventory = catalog.inventory();
     if context.common.json {
-        return output::json(&listing(inventory));
+        return output::json(&listing(inventory, &found));
     }
-    output::print(&text(inventory))
+    output::print(&text(inventory, &found))
 }
 
-fn listing(inventory: &Inventory) -> Listing<'_> {
+fn listing<'a>(inventory: &'a Inventory, found: &'a Found) -> Listing<'a> {
     let backups = inventory.backups.iter().map(|backup| {
         let (first_segment, last_segment) = needed(inventory, backup);
-        Listed { backup, first_segment, last_segment }
+        let found_damaged = found.backups.get(&backup.label).map(String::as_str);
+        Listed { backup, first_segment, last_segment, found_damaged }
     });
+    let mut notes = inventory.notes();
+    notes.extend(found.notes.iter().cloned());
     Listing {
         cluster: &inventory.cluster,
         system_id: inventory.system_id.to_string(),
@@ -48,7 +80,7 @@ fn listing(inventory: &Inventory) -> Listing<'_> {
         expired: &inventory.expired,
         unfinished: &inventory.unfinished,
         damaged: &inventory.damaged_backups,
-        notes: inventory.notes(),
+        notes,
     }
 }
 
@@ -59,7 +91,7 @@ fn needed(inventory: &Inventory, backup: &Backup) -> (SegmentName, SegmentName) 
     (first, SegmentName::ending_at(backup.timeline, backup.stop, size))
 }
 
-fn text(inventory: &Inventory) -> String {
+fn text(inventory: &Inventory, found: &Found) -> String {
     let mut table = Table::new(&[
         ("BACKUP", Align::Left),
         ("ENDED", Align::Left),
@@ -98,7 +130,10 @@ fn text(inventory: &Inventory) -> String {
     for damaged in &inventory.damaged_backups {
         text.push_str(&format!("DAMAGED: {}, {}\n", damaged.label, damaged.reason));
     }
-    for remark in inventory.remarks() {
+    for (label, damage) in &found.backups {
+        text.push_str(&format!("DAMAGED: {label}, {damage}\n"));
+    }
+    for remark in inventory.remarks().iter().chain(&found.notes) {
         text.push_str(&format!("Note: {remark}\n"));
     }
     text

@@ -47,7 +47,7 @@ enum JsonLine<'a> {
     Transaction(&'a LogLine),
     RestorePoint(&'a LogLine),
     Hole(&'a highwater_catalog::Hole),
-    Damaged { segment: String, reason: &'a str },
+    Damaged { segment: String, object: &'a str, reason: &'a str },
 }
 
 /// What takes the log and prints it.
@@ -224,12 +224,14 @@ impl LogSink for Screen<'_> {
             LogItem::Hole(_) if self.chart.is_some() && !self.json => ControlFlow::Continue(()),
             LogItem::Hole(hole) if self.json => self.print_json(&JsonLine::Hole(&hole)),
             LogItem::Hole(hole) => self.print(&format!("-- HOLE: missing in the archive: {hole}")),
-            LogItem::Damaged { segment, reason } if self.json => {
-                self.print_json(&JsonLine::Damaged { segment: segment.to_string(), reason: &reason })
+            LogItem::Damaged { segment, object, reason } if self.json => {
+                self.print_json(&JsonLine::Damaged {
+                    segment: segment.to_string(),
+                    object: &object,
+                    reason: &reason,
+                })
             }
-            LogItem::Damaged { segment, reason } => {
-                self.print(&format!("-- DAMAGED: segment {segment}: {reason}"))
-            }
+            LogItem::Damaged { object, reason, .. } => self.print(&format!("-- DAMAGED: {object}: {reason}")),
         }
     }
 

@@ -137,7 +137,7 @@ pub async fn run(context: &Context) -> Result<(), Error> {
     let server = ask(context).await;
     let looked = async {
         let mut catalog = context.catalog().await?;
-        let branches = catalog.windows().await?;
+        let branches = catalog.windows().await?.branches;
         Ok::<_, Error>((catalog, branches))
     };
     let (catalog, branches) = match looked.await {

@@ -48,6 +48,11 @@ fn r12_a_plan_does_not_build_on_what_a_verification_has_found_damaged() {
     fill(30_001);
     server.stop(StopMode::Fast);
     let plan = |arguments: &[&str]| site.highwater([&["plan"], arguments].concat()).run();
+    let window = || site.highwater(["window"]).run().succeeds();
+    let windows = || {
+        let told = site.highwater(["window", "--json"]).run().succeeds().json();
+        told[0].clone()
+    };
     let verify = || site.highwater(["verify", "--deep"]).run();
 
     // WAL that was found damaged is read again: it may have been mended since.
@@ -57,8 +62,14 @@ fn r12_a_plan_does_not_build_on_what_a_verification_has_found_damaged() {
     verify().ends_with(DAMAGED).says(&between);
     plan(&["--latest"]).ends_with(DAMAGED).says(&between).says("hint:");
     plan(&["--immediate"]).succeeds();
+    let cut = windows();
+    assert_eq!(cut["windows"][0]["hole_after"]["first"], between, "{cut:#}");
+    window().says(&format!("HOLE: missing is segment {between}")).says("DAMAGED and counted as missing");
+    site.highwater(["list"]).run().succeeds().says("found 1 segment of WAL damaged");
     replace(&segment, &sound);
     plan(&["--latest"]).succeeds().says(&second).does_not_say("passed over");
+    let whole = windows();
+    assert!(whole["windows"][0]["hole_after"].is_null(), "it was mended: {whole:#}");
 
     // Of two backups the older one is taken.
     let pack = hurt(&of_second[0]);
@@ -67,6 +78,21 @@ fn r12_a_plan_does_not_build_on_what_a_verification_has_found_damaged() {
     planned.says(&first).says(&format!("backup {second} is newer and was passed over: the verification of"));
     let named = plan(&["--latest", "--backup", &second]).succeeds();
     named.says(&format!("WARNING: backup {second} was asked for by name"));
+    site.highwater(["list"]).run().succeeds().says(&format!("DAMAGED: {second}, the verification of"));
+    let listed = site.highwater(["list", "--json"]).run().succeeds().json();
+    let damaged = |label: &str| {
+        let backups = listed["backups"].as_array().unwrap();
+        backups.iter().find(|backup| backup["label"] == label).unwrap()["found_damaged"].is_string()
+    };
+    assert!(damaged(&second) && !damaged(&first), "{listed:#}");
+    window().says(&format!("backup {second}, found DAMAGED")).says("no moment depends on it");
+    let without = windows();
+    assert_eq!(without["doubted"][0]["backup"], second, "{without:#}");
+    assert_eq!(without["windows"], {
+        let mut windows = whole["windows"].clone();
+        windows[0]["backups"] = serde_json::json!([first]);
+        windows
+    });
     let restored = bring_back(&site, "sound", &["--latest"]);
     assert_eq!(restored.value("select count(*) from t"), "20000");
     drop(restored);
@@ -79,6 +105,8 @@ fn r12_a_plan_does_not_build_on_what_a_verification_has_found_damaged() {
     let (folder, output) = restore(&site, "nothing", &["--latest"]);
     output.ends_with(DAMAGED).says("from damaged backups only");
     assert!(!folder.exists());
+    assert_eq!(windows()["windows"], serde_json::json!([]));
+    window().says("no backup that is not damaged leads here").says("from it alone every moment");
 
     // What was brought back is believed when it was proven.
     replace(shared, &sound);
@@ -86,4 +114,7 @@ fn r12_a_plan_does_not_build_on_what_a_verification_has_found_damaged() {
     plan(&["--latest"]).ends_with(DAMAGED);
     verify().succeeds();
     plan(&["--latest"]).succeeds().says(&second).does_not_say("passed over");
+    assert_eq!(windows()["windows"], whole["windows"]);
+    window().does_not_say("DAMAGED");
+    site.highwater(["list"]).run().succeeds().does_not_say("DAMAGED");
 }

@@ -333,10 +333,13 @@ fn mask(line: &str) -> String {
 fn a_hole_and_a_damaged_segment_are_told_and_the_rest_is_read() {
     let site = Site::on_folder();
     let server = archiving(&site, Postgres::builder());
-    server.sql("create table t (n int)");
+    server.sql("create table t (n int); create table gone (n int)");
     let mut segments = Vec::new();
     for n in 1..=6 {
         server.sql(&format!("insert into t values ({n})"));
+        if n == 4 {
+            server.sql("drop table gone");
+        }
         segments.push(server.archive_now());
     }
     server.stop(StopMode::Fast);
@@ -359,6 +362,10 @@ fn a_hole_and_a_damaged_segment_are_told_and_the_rest_is_read() {
     assert_eq!(told[4]["first"], segments[1].as_str());
     let text = site.highwater(["log"]).run().ends_with(4);
     text.says("HOLE").says("DAMAGED").says(&segments[1]).says(&segments[3]).says("hint:");
+    // Whoever looks for a drop and comes to the damage is told its name once, and what to do once.
+    let output = site.highwater(["plan", "--before-drop", "gone"]).run().ends_with(4);
+    let once = |text: &str| output.stderr.matches(text).count() == 1;
+    assert!(once(&segments[3]) && once("hint:"), "{}", output.stderr);
 }
 
 /// A promoted standby archives the old timeline's last segment as a `.partial` file.

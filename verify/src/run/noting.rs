@@ -52,6 +52,12 @@ impl Run<'_> {
             notes: report.notes(),
             looked: report.looked,
             known: self.known_damage(&last.known),
+            damaged_wal: ledger::settle_wal(
+                &last.damaged_wal,
+                self.damaged_segments.keys(),
+                &self.there.inventory,
+                |timeline, number| self.proven_wal.get(&timeline).is_some_and(|read| read.contains(number)),
+            ),
             // Whatever was read is also there.
             listed: proven.clone().or(last.listed),
             read: proven.filter(|_| self.options.deep).or(last.read),
@@ -148,6 +154,7 @@ impl Run<'_> {
             looked: self.looked,
             // It has found nothing yet, and takes nothing back before its end.
             known: last.known,
+            damaged_wal: last.damaged_wal,
             listed: last.listed,
             read: Some(self.proven_now(self.packs_until)),
             seen: Some(self.seen.clone()),

@@ -142,7 +142,7 @@ fn cluster(made: &Made, store: Arc<dyn Store>) -> ClusterRepository {
     repository.cluster(&"main".parse().unwrap(), made.system_id)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -41,6 +41,11 @@ pub struct Left {
 impl Left {
     /// A server with two backups and a second timeline.
     pub fn by_a_server() -> Left {
+        Left::by_a_server_that_wrote(500)
+    }
+
+    /// The same with so many rows behind the backups.
+    pub fn by_a_server_that_wrote(rows: u32) -> Left {
         let scratch = Scratch::new();
         let archive = scratch.join("archive");
         fs::create_dir(&archive).unwrap();
@@ -60,7 +65,7 @@ impl Left {
             backups.push((start.parse().unwrap(), stop.parse().unwrap()));
             server.archive_now();
         }
-        server.sql("insert into t select n, md5(n::text) from generate_series(1, 500) n");
+        server.sql(&format!("insert into t select n, md5(n::text) from generate_series(1, {rows}) n"));
         server.archive_now();
         server.sql("checkpoint");
         server.sql("insert into t values (7, 'on the first timeline')");

@@ -4,6 +4,7 @@
 
 mod again;
 mod index;
+mod known;
 mod made;
 
 use std::collections::BTreeSet;

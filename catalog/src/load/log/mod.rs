@@ -7,17 +7,19 @@ mod moved;
 mod names;
 mod origin;
 mod read;
+mod skim;
 mod stock;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use highwater_repository::{ClusterRepository, Error, WalHead};
-use highwater_wal::{CatalogPlace, Lsn, MappedFile, SegmentName, TimelineId};
+use highwater_wal::{CatalogPlace, Lsn, MappedFile, SegmentName};
 
 use super::{Catalog, PlanError};
-use crate::log::{Backwards, LogFilter, LogLine, describe};
+use crate::log::{Backwards, LogFilter, describe};
 use crate::plan::path_for;
 use crate::{Hole, Path};
 use buffers::Buffers;
@@ -29,78 +31,14 @@ use origin::Origins;
 use read::{Beginning, Broken, ReadStretch, Reader};
 use stock::{Stock, beside};
 
+pub use told::{LogItem, LogProgress, LogQuery, LogReport, LogSink};
+
 /// Segments that are read in one stretch at most. A stretch is read from its oldest segment on, so the more there are the longer the
 /// newest waits; the fewer, the less is read ahead.
 const MAX_STRETCH: u64 = 8;
 
 /// Bytes of WAL that are read back at most in search of a transaction's beginning; what began before is shown as partial.
 const MAX_LOOK_BACK_BYTES: u64 = 1 << 30;
-
-/// Summaries that are asked for in one go.
-const HEADS_AT_ONCE: u64 = 256;
-
-/// What to tell of the log, and of which WAL.
-#[derive(Debug, Clone, Default)]
-pub struct LogQuery {
-    /// What is wanted.
-    pub filter: LogFilter,
-    /// The timeline whose path is followed; the newest where nothing was said.
-    pub timeline: Option<TimelineId>,
-}
-
-/// Something that the log tells. The newest comes first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogItem {
-    /// A transaction, or a restore point.
-    Line(Box<LogLine>),
-    /// Segments that are not in the archive although later ones are: what happened in them is not told.
-    Hole(Hole),
-    /// A segment that is damaged: what happened in it is told up to the damage at best.
-    Damaged {
-        /// The segment.
-        segment: SegmentName,
-        /// What is wrong.
-        reason: String,
-    },
-    /// WAL that was read: bytes by the time of the transaction's end behind them, and those behind the last.
-    Written(Vec<(highwater_wal::Timestamp, u64)>, u64),
-}
-
-/// How far the search is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LogProgress {
-    /// Segments that were looked at, or passed over by what their summaries say.
-    pub segments: u64,
-    /// Segments in the range.
-    pub of_segments: u64,
-    /// Segments that were read.
-    pub segments_read: u64,
-    /// Bytes of WAL that were read.
-    pub bytes_read: u64,
-    /// Where the search is.
-    pub at: Option<SegmentName>,
-}
-
-/// What the log has told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LogReport {
-    /// How much was looked at and read.
-    pub progress: LogProgress,
-    /// Damaged segments.
-    pub damaged: u64,
-    /// Holes.
-    pub holes: u64,
-    /// What else there is to know: WAL of other timelines, what is damaged. Sentences.
-    pub notes: Vec<String>,
-}
-
-/// Takes what the log tells. [`ControlFlow::Break`] ends the search.
-pub trait LogSink {
-    /// The next item.
-    fn item(&mut self, item: LogItem) -> ControlFlow<()>;
-    /// How far the search is.
-    fn progress(&mut self, progress: &LogProgress);
-}
 
 impl Catalog {
     /// Tells what happened, the newest first. Memory does not grow with the range.
@@ -226,6 +164,9 @@ impl<'a> Search<'a> {
         };
         self.progress.of_segments = self.stock.runs.iter().map(inside).sum();
         let runs = &self.stock.runs;
+        if self.lost_end(highest, sink).is_break() {
+            return Ok(());
+        }
         for (index, run) in runs.iter().enumerate().rev() {
             if *run.end() < lowest {
                 break;
@@ -244,6 +185,22 @@ impl<'a> Search<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tells of what was there behind the end of the newest timeline, and is not any more.
+    fn lost_end(&mut self, highest: u64, sink: &mut dyn LogSink) -> ControlFlow<()> {
+        let inventory = self.catalog.inventory();
+        let size = inventory.segment_size;
+        let Some(lost) = inventory.lost_end(self.path.timeline()) else { return ControlFlow::Continue(()) };
+        let name = |lsn: Lsn| SegmentName::containing(self.path.timeline(), lsn, size);
+        let (first, last) = (name(lost.reached), name(Lsn(lost.known.0.saturating_sub(1))));
+        if first.number(size) > highest {
+            return ControlFlow::Continue(());
+        }
+        let from = (first.start(size) != lost.reached).then_some(lost.reached);
+        let hole = Hole::of(first, last, last.number(size).saturating_sub(first.number(size)) + 1);
+        self.holes += 1;
+        sink.item(LogItem::Hole(Hole { from, was_there_until: Some(lost.known), ..hole }))
     }
 
     /// Tells of segments that were found gone, once it is known how many are.
@@ -402,12 +359,12 @@ impl<'a> Search<'a> {
                     }
                 }
             }
-            Some(Broken { segment, reason, .. }) => {
+            Some(Broken { segment, object, reason, .. }) => {
                 self.damaged += 1;
                 // What began in front of the damage and ended behind it is known by half.
                 if self.let_go(Lsn::INVALID, sink).await?.is_break()
                     || self.tell_gone(sink).is_break()
-                    || sink.item(LogItem::Damaged { segment, reason }).is_break()
+                    || sink.item(LogItem::Damaged { segment, object, reason }).is_break()
                 {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -439,69 +396,5 @@ impl<'a> Search<'a> {
         self.progress.segments = (self.progress.segments + count).min(self.progress.of_segments);
         self.progress.at = Some(self.path.segment(number, self.catalog.inventory().segment_size));
         sink.progress(&self.progress);
-    }
-
-    /// Whether a segment has to be read, by its summary. One whose summary cannot be read has to.
-    async fn may_hold(&mut self, number: u64, run: &RangeInclusive<u64>) -> Result<bool, Error> {
-        self.read_heads(number, run).await?;
-        let summary = |number: u64| self.heads.get(&number)?.as_ref()?.summary.as_ref();
-        let is_inside = |number: &u64| run.contains(number);
-        let before = number.checked_sub(1).filter(is_inside).and_then(summary);
-        let next = Some(number + 1).filter(is_inside).and_then(summary);
-        Ok(summary(number).is_none_or(|summary| self.filter.may_be_in(before, summary, next)))
-    }
-
-    /// Reads the heads of a segment and of those around it, if they are not there.
-    async fn read_heads(&mut self, number: u64, run: &RangeInclusive<u64>) -> Result<(), Error> {
-        let before = number.saturating_sub(1).max(*run.start());
-        let behind = (number + 1).min(*run.end());
-        if [before, number, behind].iter().all(|number| self.heads.contains_key(number)) {
-            return Ok(());
-        }
-        let (lowest, _) = self.range();
-        let first = (number + 1).saturating_sub(HEADS_AT_ONCE).max(*run.start()).max(lowest).min(before);
-        self.heads.clear();
-        self.heads = self.heads_between(first, behind).await?;
-        Ok(())
-    }
-
-    /// The heads of segments; `None` for damaged ones.
-    async fn heads_between(
-        &mut self,
-        first: u64,
-        last: u64,
-    ) -> Result<BTreeMap<u64, Option<Arc<WalHead>>>, Error> {
-        let size = self.catalog.inventory().segment_size;
-        let whole = (first..=last).filter(|number| !self.stock.parts.contains_key(number));
-        let names: Vec<(u64, SegmentName)> =
-            whole.map(|number| (number, self.path.segment(number, size))).collect();
-        let segments: Vec<SegmentName> = names.iter().map(|(_, name)| *name).collect();
-        let mut found = BTreeMap::new();
-        for (number, part) in self.stock.parts.range(first..=last) {
-            let head = match self.cluster.wal_head(part.file).await {
-                Ok(head) => Some(Arc::new(head)),
-                Err(Error::Damaged { .. }) => None,
-                Err(error) => return Err(error),
-            };
-            found.insert(*number, head);
-        }
-        match self.catalog.heads(&segments).await {
-            Ok(heads) => {
-                found.extend(names.iter().map(|(number, _)| *number).zip(heads.into_iter().map(Some)));
-            }
-            // One that is damaged must not hide the others.
-            Err(Error::Damaged { .. }) => {
-                for (number, name) in names {
-                    let head = match self.catalog.heads(&[name]).await {
-                        Ok(mut heads) => heads.pop(),
-                        Err(Error::Damaged { .. }) => None,
-                        Err(error) => return Err(error),
-                    };
-                    found.insert(number, head);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(found)
     }
 }

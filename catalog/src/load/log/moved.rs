@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use highwater_repository::Error;
 use highwater_wal::{CatalogPlace, Lsn, RelationFile, Summary};
 
-use super::{HEADS_AT_ONCE, Search};
+use super::Search;
+use super::skim::HEADS_AT_ONCE;
 use crate::NamesAt;
 use crate::log::End;
 

@@ -67,6 +67,8 @@ pub(super) struct ReadClasses {
 pub(super) struct Broken {
     pub number: u64,
     pub segment: SegmentName,
+    /// What was read of it.
+    pub object: String,
     pub reason: String,
     /// It is not there at all, although an index object or a listing says so.
     pub is_missing: bool,
@@ -141,7 +143,7 @@ impl Reader<'_> {
             let bytes = match sound(object)? {
                 Ok(bytes) => bytes,
                 Err(reason) => {
-                    found.broken = Some(Broken { number, segment, reason, is_missing });
+                    found.broken = Some(self.broken(number, reason, is_missing));
                     break;
                 }
             };
@@ -158,8 +160,8 @@ impl Reader<'_> {
                     break;
                 }
                 upto = read.records.end().unwrap_or(upto);
-                let reason = refusal.to_string();
-                found.broken = Some(Broken { number, segment, reason, is_missing: false });
+                let reason = refusal.clause();
+                found.broken = Some(self.broken(number, reason, false));
                 break;
             }
             upto = end;
@@ -210,6 +212,12 @@ impl Reader<'_> {
         read.places = catalogs.places().collect();
         read.mapped = catalogs.mapped().collect();
         Ok(read)
+    }
+
+    fn broken(&self, number: u64, reason: String, is_missing: bool) -> Broken {
+        let segment = self.name(number);
+        let file = self.stock.parts.get(&number).map_or(WalFile::Segment(segment), |part| part.file);
+        Broken { number, segment, object: self.cluster.section().wal(file).to_string(), reason, is_missing }
     }
 
     async fn fetch(&self, number: u64) -> (u64, Result<WalBytes, Error>) {
@@ -298,7 +306,7 @@ impl Reader<'_> {
 fn sound(object: Result<WalBytes, Error>) -> Result<Result<WalBytes, String>, Error> {
     match object {
         Ok(bytes) => Ok(Ok(bytes)),
-        Err(Error::Damaged { key, reason }) => Ok(Err(format!("{key}: {reason}"))),
+        Err(Error::Damaged { reason, .. }) => Ok(Err(reason)),
         Err(error) if error.is_not_found() => Ok(Err(format!("{error}"))),
         Err(error) => Err(error),
     }

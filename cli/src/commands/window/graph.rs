@@ -102,7 +102,7 @@ fn sign(what: &What) -> char {
     match what {
         What::Begin(_) | What::Fork(..) => '◆',
         What::Backup(_) => '●',
-        What::BrokenBackup(_) | What::Hole(_) => '×',
+        What::BrokenBackup(_) | What::DoubtedBackup(_) | What::Hole(_) => '×',
         What::LastCommit(_) => '○',
         What::End => '■',
     }

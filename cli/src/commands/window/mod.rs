@@ -7,7 +7,7 @@ mod tests;
 
 use std::fmt::Write;
 
-use highwater_catalog::{Branch, Catalog, Inventory, Window};
+use highwater_catalog::{Branch, Catalog, Doubted, Inventory, Window, Windows};
 use highwater_wal::Timestamp;
 
 use self::rows::{Row, What};
@@ -17,13 +17,13 @@ use crate::output;
 
 pub async fn run(context: &Context) -> Result<(), Error> {
     let mut catalog = context.catalog().await?;
-    let branches = catalog.windows().await?;
+    let Windows { inventory, branches } = catalog.windows().await?;
     let notes = notes(&catalog);
     if context.common.json {
         output::notes(&notes);
         return output::json(&branches);
     }
-    let mut text = text(catalog.inventory(), &branches, &output::local);
+    let mut text = text(&inventory, &branches, &output::local);
     for note in notes {
         // Writing into a String cannot fail; so below.
         _ = writeln!(text, "Note: {note}");
@@ -36,6 +36,7 @@ fn notes(catalog: &Catalog) -> Vec<String> {
     let mut notes: Vec<String> =
         damaged.map(|reason| format!("DAMAGED and counted as missing: {reason}")).collect();
     notes.extend(catalog.index_notes().iter().cloned());
+    notes.extend(catalog.verification_notes().iter().cloned());
     notes.extend(catalog.inventory().notes());
     if let logs @ 1.. = catalog.unlisted_logs() {
         notes.push(format!(
@@ -85,6 +86,7 @@ fn words(row: &Row) -> String {
         What::Fork(parent, why) => format!("timeline {timeline} left timeline {parent}: {why}"),
         What::Backup(label) => format!("backup {label}"),
         What::BrokenBackup(label) => format!("backup {label}, UNUSABLE"),
+        What::DoubtedBackup(label) => format!("backup {label}, found DAMAGED"),
         What::LastCommit(xid) => format!("last commit on timeline {timeline}, transaction {xid}"),
         What::Hole(hole) => format!("HOLE: missing is {hole}"),
         What::End => format!("end of the archived WAL of timeline {timeline}"),
@@ -107,7 +109,8 @@ fn path(text: &mut String, branch: &Branch, show: Show<'_>) {
         None => _ = writeln!(text, "Timeline {}{newest}", branch.timeline),
     }
     if branch.windows.is_empty() {
-        text.push_str("  no backup leads here: no moment on it can be reached\n");
+        let sound = if branch.doubted.is_empty() { "" } else { " that is not damaged" };
+        _ = writeln!(text, "  no backup{sound} leads here: no moment on it can be reached");
     }
     for window in &branch.windows {
         one(text, window, show);
@@ -125,6 +128,35 @@ fn path(text: &mut String, branch: &Branch, show: Show<'_>) {
     }
     for broken in &branch.broken {
         _ = writeln!(text, "  unusable: {}", broken.reason);
+    }
+    for doubted in &branch.doubted {
+        lost(text, doubted, show);
+    }
+}
+
+/// What goes with a backup that was found damaged.
+fn lost(text: &mut String, doubted: &Doubted, show: Show<'_>) {
+    let Doubted { backup, reason, lost } = doubted;
+    _ = writeln!(text, "  DAMAGED: backup {backup}, {reason}");
+    let Some(lost) = lost else {
+        text.push_str("              no moment depends on it: a backup before it leads to the same\n");
+        return;
+    };
+    let from = format!("{}  {}", show(lost.from_time), lost.from);
+    let until = format!("{}  {}", show(lost.until_time), lost.until);
+    match &lost.then {
+        Some(then) => {
+            _ = writeln!(
+                text,
+                "              the window would begin at {from}, and begins at {until} with backup {then} instead"
+            );
+        }
+        None => {
+            _ = writeln!(
+                text,
+                "              from it alone every moment from {from} to {until} could be reached"
+            );
+        }
     }
 }
 

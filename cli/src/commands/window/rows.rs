@@ -23,6 +23,8 @@ pub enum What {
     Backup(String),
     /// A backup that cannot be used.
     BrokenBackup(String),
+    /// A backup that a verification has found damaged.
+    DoubtedBackup(String),
     /// Its last commit: the transaction.
     LastCommit(u32),
     /// Segments are missing from here.
@@ -93,7 +95,12 @@ fn rows_of(inventory: &Inventory, branch: &Branch, left_at: Option<Lsn>) -> Vec<
     }
     for backup in inventory.backups.iter().filter(|backup| backup.timeline == timeline) {
         let is_broken = branch.broken.iter().any(|broken| broken.backup == backup.label);
-        let what = if is_broken { What::BrokenBackup } else { What::Backup };
+        let is_doubted = branch.doubted.iter().any(|doubted| doubted.backup == backup.label);
+        let what = match (is_broken, is_doubted) {
+            (true, _) => What::BrokenBackup,
+            (false, true) => What::DoubtedBackup,
+            (false, false) => What::Backup,
+        };
         rows.push(row(backup.stop, Some(backup.stop_time), what(backup.label.clone())));
     }
     if let (Some(archived), Some(left)) = (runs.last().map(|run| *run.end()), left_at) {

@@ -121,3 +121,29 @@ fn a_hole_over_a_fork() {
         .commit(1, 4, 731, at(4, 0));
     told("window-hole-over-a-fork", &world);
 }
+
+#[test]
+fn r12_no_window_begins_with_a_backup_that_was_found_damaged() {
+    let mut world = World::new()
+        .segments(1, 2..=9)
+        .segments(1, 12..=19)
+        .backup("monday", 1, 3, at(3, 0))
+        .backup("tuesday", 1, 6, at(6, 0))
+        .backup("wednesday", 1, 8, at(8, 0))
+        .backup("thursday", 1, 13, at(13, 0))
+        .commit(1, 8, 742, at(8, 30))
+        .commit(1, 18, 750, at(18, 30));
+    let found = ["monday", "wednesday", "thursday"].map(|label| {
+        (label.to_owned(), format!("the verification of 2026-11-20 found packs/{label}: a bit is wrong"))
+    });
+    world.inventory.found_damaged = found.into();
+    let text = told("window-found-damaged", &world);
+    assert!(text.contains("backup monday, found DAMAGED") && text.contains("with backup tuesday instead"));
+    assert!(text.contains("from it alone every moment"));
+    let branches = world.settle(windows).unwrap();
+    let from: Vec<&str> = branches[0].windows.iter().map(|window| window.backups[0].as_str()).collect();
+    assert_eq!(from, ["tuesday"]);
+    world.inventory.found_damaged.insert("tuesday".to_owned(), "it lacks a pack".to_owned());
+    let branches = world.settle(windows).unwrap();
+    assert!(branches[0].windows.is_empty() && branches[0].doubted.len() == 4);
+}

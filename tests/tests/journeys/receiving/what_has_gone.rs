@@ -19,6 +19,7 @@ fn is_missed(site: &Site) -> String {
     site.highwater(["verify"]).run().ends_with(4).says("have gone from its end");
     site.highwater(["status"]).run().succeeds().says("ALARM").says("has gone from it");
     site.highwater(["window"]).run().says("has gone from it");
+    site.highwater(["log"]).run().says("HOLE").says("has gone from it");
     let (_, output) = restore(site, "refused", &["--latest"]);
     output.ends_with(4).says("has gone from it");
     let plan = site.highwater(["plan", "--latest"]).run().ends_with(4).says("hint:");
@@ -31,7 +32,9 @@ fn r06_pieces_that_have_gone_from_the_end_are_missed() {
     let server = server(&site, Postgres::builder());
     let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
     back_up(&site);
-    server.sql("create table t as select 1 as n");
+    server.sql("create table t as select 1 as n; create table dropped (n int)");
+    server.sql("drop table dropped");
+    server.sql("select pg_create_restore_point('release')");
     server.sql("insert into t values (2)");
     receiving.catches_up_with(&server);
     let before: BTreeSet<PathBuf> = site.objects("/tail/").into_iter().collect();
@@ -45,6 +48,22 @@ fn r06_pieces_that_have_gone_from_the_end_are_missed() {
 
     let last = is_missed(&site);
     assert_eq!(rows(&bring_back(&site, "what-is-left", &["--lsn", &last])), "1 2");
+    // What was found in front of it is reached, with a warning where a later one might be meant.
+    let plan = |target: &[&str]| site.highwater([&["plan"], target].concat()).run();
+    for (target, what) in [
+        (
+            ["--before-drop", "dropped"],
+            "whether dropped was dropped or truncated again in there is not known",
+        ),
+        (["--name", "release"], "whether another one of that name was made in there or later is not known"),
+    ] {
+        plan(&target).succeeds().says("WARNING").says("has gone from it").says(what);
+    }
+    for target in
+        [["--before-drop", "t"], ["--before-xid", "1000000"], ["--xid", "1000000"], ["--name", "nowhere"]]
+    {
+        plan(&target).ends_with(3).says("it may lie in what is missing").says("has gone from it");
+    }
     // Whoever asks without a stop does not get the shorter one for the whole.
     let segment =
         gone[0].parent().and_then(|folder| folder.file_name()).unwrap().to_str().unwrap().to_owned();

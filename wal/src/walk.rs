@@ -1,10 +1,10 @@
 //! Every record of segments that lie one behind the other: its checksum, also where it runs over their borders.
 
-use highwater_wal::{Lsn, Records, Refusal, SegmentName, SegmentSize, Summary, SystemId};
+use crate::{Lsn, Records, Refusal, SegmentName, SegmentSize, Summary, SystemId};
 
 /// Reads records from segment to segment.
 #[derive(Debug)]
-pub(crate) struct Walk {
+pub struct Walk {
     size: SegmentSize,
     system_id: SystemId,
     /// None at the beginning, and behind what could not be read.
@@ -13,11 +13,11 @@ pub(crate) struct Walk {
 
 /// What reading one segment gave.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Walked {
+pub struct Walked {
     /// Records whose checksums were compared.
-    pub(crate) records: u64,
+    pub records: u64,
     /// What is wrong with it.
-    pub(crate) wrong: Option<String>,
+    pub wrong: Option<String>,
 }
 
 /// The records that lie whole in a segment.
@@ -29,17 +29,18 @@ struct Tally {
 }
 
 impl Walk {
-    pub(crate) fn new(size: SegmentSize, system_id: SystemId) -> Walk {
+    /// Nothing was read yet.
+    pub fn new(size: SegmentSize, system_id: SystemId) -> Walk {
         Walk { size, system_id, records: None }
     }
 
     /// Forgets what came before: the next segment is read from its beginning.
-    pub(crate) fn begin_anew(&mut self) {
+    pub fn begin_anew(&mut self) {
         self.records = None;
     }
 
     /// Reads the next segment, and compares with its summary.
-    pub(crate) fn read(&mut self, name: SegmentName, bytes: Vec<u8>, summary: &Summary) -> Walked {
+    pub fn read(&mut self, name: SegmentName, bytes: Vec<u8>, summary: &Summary) -> Walked {
         let (size, system_id) = (self.size, self.system_id);
         let mut records = self.records.take().unwrap_or_else(|| Records::new(size, Some(system_id)));
         let mut walked = Walked::default();
@@ -52,8 +53,7 @@ impl Walk {
             // Behind the last record of a timeline that ended there may be anything.
             Some(refusal) if !summary.is_covered() && summary.end.is_none_or(|end| refusal.lsn >= end) => {}
             Some(refusal) => {
-                walked.wrong =
-                    Some(format!("offset {} (LSN {}): {}", refusal.offset, refusal.lsn, refusal.reason));
+                walked.wrong = Some(refusal.clause());
                 return walked;
             }
             None => self.records = Some(records),
