@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use highwater_catalog::Catalog;
 use highwater_catalog::retention::Decision;
-use highwater_repository::{ClusterRepository, TailPiece, WalHead};
+use highwater_repository::{ClusterRepository, Tail, TailPiece, WalHead};
 use highwater_wal::{SegmentName, TimelineId, Timestamp, WalFile};
 
 use crate::Result;
@@ -71,26 +71,25 @@ async fn remove_pieces(
     let size = catalog.inventory().segment_size;
     for timeline in cluster.tail_timelines().await? {
         for segment in cluster.tail_segments(timeline).await? {
-            let pieces = cluster.tail_pieces(segment).await?;
+            let tail = cluster.tail(segment).await?;
             let is_whole = cluster.has_wal(WalFile::Segment(segment)).await?;
             if !is_whole {
                 let is_needed = decision.wal.needs(timeline, segment.number(size));
-                if is_needed || !are_old(cluster, decision, segment, &pieces, notes).await? {
+                if is_needed || !are_old(&tail, decision, notes).await? {
                     continue;
                 }
             }
-            gone.wal_files += pieces.len() as u64;
+            let objects = tail.objects();
+            gone.wal_files += objects.len() as u64;
             // As they are compressed is not listed with them; what they hold is more.
-            gone.wal_bytes += pieces.iter().map(TailPiece::length).sum::<u64>();
+            gone.wal_bytes += tail.pieces().iter().map(TailPiece::length).sum::<u64>();
             match (apply, is_whole) {
                 (false, _) => {}
                 (true, true) => drop(cluster.remove_tail(segment).await?),
                 // The last one first: what is left, should this be cut off, has no gap.
                 (true, false) => {
                     remove_marks(catalog, timeline, &BTreeSet::from([segment])).await?;
-                    let keys: Vec<_> =
-                        pieces.iter().rev().map(|piece| cluster.section().tail_piece(*piece)).collect();
-                    let deleted = cluster.repository().store().delete_all(&keys).await;
+                    let deleted = cluster.repository().store().delete_all(&objects).await;
                     deleted.map_err(highwater_repository::Error::from)?;
                 }
             }
@@ -100,15 +99,9 @@ async fn remove_pieces(
 }
 
 /// Whether the newest of a segment's pieces is old enough to go.
-async fn are_old(
-    cluster: &ClusterRepository,
-    decision: &Decision,
-    segment: SegmentName,
-    pieces: &[TailPiece],
-    notes: &mut Vec<String>,
-) -> Result<bool> {
-    let Some(last) = pieces.iter().max_by_key(|piece| piece.to) else { return Ok(false) };
-    match cluster.tail_head(*last).await {
+async fn are_old(tail: &Tail, decision: &Decision, notes: &mut Vec<String>) -> Result<bool> {
+    let Some(last) = tail.pieces().iter().max_by_key(|piece| piece.to) else { return Ok(false) };
+    match tail.head(*last).await {
         Ok(head) => {
             let held = head.summary.as_ref().and_then(|summary| summary.max_time);
             Ok(held.map_or(head.archived.time, |held| held.max(head.archived.time))
@@ -117,7 +110,10 @@ async fn are_old(
         // The receiver has removed it, since the segment is whole by now.
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) if error.is_damaged() => {
-            notes.push(format!("the pieces of {segment} stay, since their age cannot be told: {error}"));
+            notes.push(format!(
+                "the pieces of {} stay, since their age cannot be told: {error}",
+                tail.segment()
+            ));
             Ok(false)
         }
         Err(error) => Err(error.into()),

@@ -123,9 +123,9 @@ async fn r19_a_dry_run_changes_nothing_and_tells_the_same() {
 async fn receive(world: &World, timeline: u32, number: u64) -> String {
     let segment = SegmentName::from_number(tli(timeline), number, size());
     let summary = Summary::new(segment, size(), SYSTEM, 0xD110, 0);
-    let piece = TailPiece { segment, from: 0, to: 5000 };
+    let piece = TailPiece::new(segment, 0, 5000);
     world.cluster.put_tail(piece, size(), &[7_u8; 5000][..], Some(summary)).await.unwrap();
-    world.cluster.section().tail_piece(piece).to_string()
+    world.cluster.section().tail_piece(segment, piece.from, piece.to).to_string()
 }
 
 #[tokio::test]

@@ -214,16 +214,12 @@ impl<T: Target> Engine<T> {
     fn begin_piece(&mut self, put: Put, from: Lsn, to: Lsn) {
         let target = Arc::clone(&self.target);
         let check = self.taking.check;
-        let size = self.taking.size;
+        let (size, is_awaited) = (self.taking.size, self.taking.policy.synchronous);
         let Some(buffer) = self.buffer_of(from) else { return };
         let bytes = buffer.slice(from, to);
         let Some((mut growing, unseen)) = buffer.lend_summary(to) else { return };
         let start = buffer.start();
-        let piece = TailPiece {
-            segment: buffer.name,
-            from: from.bytes_since(start) as u32,
-            to: to.bytes_since(start) as u32,
-        };
+        let piece = TailPiece::new(buffer.name, from.bytes_since(start) as u32, to.bytes_since(start) as u32);
         debug_assert!(u64::from(piece.to) <= size.bytes());
         let task = async move {
             for chunk in unseen.pieces() {
@@ -234,7 +230,7 @@ impl<T: Target> Engine<T> {
             }
             let summary = growing.summary().filter(|_| growing.refusal().is_none()).cloned();
             let commit = summary.as_ref().and_then(|summary| summary.last_commit);
-            (target.put_piece(piece, bytes, summary).await.map(|()| commit), growing)
+            (target.put_piece(piece, bytes, summary, is_awaited).await.map(|()| commit), growing)
         };
         self.piece = Some((put, tokio::spawn(task)));
     }

@@ -10,7 +10,7 @@ use highwater_wal::{Check, Lsn, SegmentName, TimelineId, WalFile};
 
 use crate::buffer::SegmentBuffer;
 use crate::simulation::{SYSTEM, look, size, wal};
-use crate::target::{Repositories, Target};
+use crate::target::{Repositories, Strips, Target};
 
 const SEGMENT: u32 = 1 << 20;
 
@@ -32,7 +32,7 @@ fn in_memory() -> (Arc<MemoryStore>, ClusterRepository) {
 async fn put(cluster: &ClusterRepository, number: u64, bounds: &[u32]) {
     let bytes = wal(segment(number).start(size()), u64::from(SEGMENT));
     for pair in bounds.windows(2) {
-        let piece = TailPiece { segment: segment(number), from: pair[0], to: pair[1] };
+        let piece = TailPiece::new(segment(number), pair[0], pair[1]);
         let content = &bytes[pair[0] as usize..pair[1] as usize];
         cluster.put_tail(piece, size(), content, None).await.unwrap();
     }
@@ -95,11 +95,12 @@ async fn r02_r18_a_damaged_piece_is_received_again_and_put_under_other_names() {
             system_id: SYSTEM,
             check: Check::Header,
             damaged: place.damaged,
+            strips: Strips::default(),
         };
         let mut buffer = SegmentBuffer::new(segment(1), size(), SYSTEM, BytesMut::new());
         buffer.push(&wal(start, 3100));
-        let piece = TailPiece { segment: segment(1), from: 1000, to: 3000 };
-        target.put_piece(piece, buffer.slice(start + 1000, start + 3000), None).await.unwrap();
+        let piece = TailPiece::new(segment(1), 1000, 3000);
+        target.put_piece(piece, buffer.slice(start + 1000, start + 3000), None, false).await.unwrap();
         let tail = cluster.tail_segment(segment(1), size()).await.unwrap().unwrap();
         assert!(tail.object.bytes[..3100] == wal(start, 3100), "what was put again stands for it");
         assert_eq!(tail.end, start + 3100);

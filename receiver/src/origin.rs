@@ -1,9 +1,10 @@
 //! Where to begin: where the repository ends.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use highwater_repository::{ClusterRepository, Digest, Plain, TailPiece};
+use highwater_repository::{ClusterRepository, Digest, Plain, Tail, TailPiece};
 use highwater_wal::{
     Check, Lsn, SegmentKind, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile, check_segment,
 };
@@ -116,30 +117,28 @@ pub(crate) struct Look {
 
 /// Looks at what a repository has of a timeline. A segment that has come whole in pieces is put whole first.
 pub(crate) async fn kept(cluster: &ClusterRepository, timeline: TimelineId, look: Look) -> Result<Kept> {
-    let pieces = kept_pieces(cluster, timeline, look).await?;
+    let tails = kept_tails(cluster, timeline, look).await?;
+    let pieces = tails.iter().flat_map(|tail| tail.pieces().iter().copied()).collect();
     let whole_end = last_whole(cluster, timeline, look).await?;
     Ok(Kept { whole_end, pieces })
 }
 
-async fn kept_pieces(
-    cluster: &ClusterRepository,
-    timeline: TimelineId,
-    look: Look,
-) -> Result<Vec<TailPiece>> {
-    let mut pieces = Vec::new();
+/// What is there of segments that are not there whole.
+async fn kept_tails(cluster: &ClusterRepository, timeline: TimelineId, look: Look) -> Result<Vec<Tail>> {
+    let mut tails = Vec::new();
     for segment in cluster.tail_segments(timeline).await? {
-        let of_segment = cluster.tail_pieces(segment).await?;
+        let tail = cluster.tail(segment).await?;
         match cluster.get_wal(WalFile::Segment(segment)).await {
             Err(error) if error.is_not_found() => {
-                if !make_whole(cluster, segment, &of_segment, look).await? {
-                    pieces.extend(of_segment);
+                if !make_whole(cluster, &tail, look).await? {
+                    tails.push(tail);
                 }
             }
             // Pieces that a receiver had no time to remove.
             Ok(whole) => {
                 let bytes = |piece: &TailPiece| whole.bytes.get(piece.from as usize..piece.to as usize);
-                for piece in &of_segment {
-                    let digest = match cluster.tail_plain(*piece).await {
+                for piece in tail.pieces() {
+                    let digest = match tail.plain(*piece).await {
                         Err(error) if error.is_damaged() => continue,
                         plain => plain?.digest,
                     };
@@ -157,18 +156,14 @@ async fn kept_pieces(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(pieces)
+    Ok(tails)
 }
 
 /// Puts a segment whole that is there in pieces, all of it; `false` where it is not, or cannot be read here.
-async fn make_whole(
-    cluster: &ClusterRepository,
-    segment: SegmentName,
-    pieces: &[TailPiece],
-    look: Look,
-) -> Result<bool> {
+async fn make_whole(cluster: &ClusterRepository, tail: &Tail, look: Look) -> Result<bool> {
     let Look { size, check, .. } = look;
-    if TailPiece::reach(pieces) < size.bytes() {
+    let segment = tail.segment();
+    if TailPiece::reach(tail.pieces()) < size.bytes() {
         return Ok(false);
     }
     let bytes = match cluster.tail_segment(segment, size).await {
@@ -224,10 +219,14 @@ pub(crate) async fn place_on(
         Place { timeline, begin, stored: Lsn(u64::MAX), pieces: Vec::new(), damaged: BTreeSet::new() };
     let size = look.size;
     for cluster in clusters {
-        let mut listed = kept_pieces(cluster, timeline, look).await?;
-        listed.retain(|piece| piece.segment.start(size) >= begin);
+        let mut listed = Vec::new();
+        for tail in kept_tails(cluster, timeline, look).await? {
+            let tail = Arc::new(tail);
+            listed.extend(tail.pieces().iter().map(|piece| (Arc::clone(&tail), *piece)));
+        }
+        listed.retain(|(_, piece)| piece.segment.start(size) >= begin);
         let reads =
-            stream::iter(listed).map(|piece| async move { (piece, read_piece(cluster, piece).await) });
+            stream::iter(listed).map(|(tail, piece)| async move { (piece, read_piece(&tail, piece).await) });
         let mut reads = reads.buffer_unordered(READS_AT_ONCE);
         let mut sound = Vec::new();
         while let Some((piece, read)) = reads.next().await {
@@ -248,10 +247,10 @@ pub(crate) async fn place_on(
 }
 
 /// What a piece holds: all of it is read where it can be, since it is built upon.
-async fn read_piece(cluster: &ClusterRepository, piece: TailPiece) -> highwater_repository::Result<Plain> {
-    match cluster.get_tail(piece).await {
+async fn read_piece(tail: &Tail, piece: TailPiece) -> highwater_repository::Result<Plain> {
+    match tail.get(piece).await {
         Ok((head, _)) => Ok(head.plain),
-        Err(highwater_repository::Error::Locked { .. }) => cluster.tail_plain(piece).await,
+        Err(highwater_repository::Error::Locked { .. }) => tail.plain(piece).await,
         Err(error) => Err(error),
     }
 }
@@ -280,7 +279,7 @@ mod tests {
     }
 
     fn piece(timeline: u32, number: u64, from: u32, to: u32) -> TailPiece {
-        TailPiece { segment: SegmentName::from_number(tli(timeline), number, SIZE), from, to }
+        TailPiece::new(SegmentName::from_number(tli(timeline), number, SIZE), from, to)
     }
 
     fn kept(whole_end: Option<u64>, pieces: Vec<TailPiece>) -> Kept {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::notify::Notifier;
 use crate::receiver::{Receiver, Stop};
 use crate::state::Phase;
-use crate::target::Repositories;
+use crate::target::{Repositories, Strips};
 
 /// How often the server hears of us when nothing else is to be said, and has to answer.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -56,6 +56,7 @@ impl Receiver {
             system_id: found.system_id,
             check: self.settings.check,
             damaged: place.damaged.clone(),
+            strips: Strips::default(),
         });
         let (size, system_id) = (found.size, found.system_id);
         let taking = Taking { size, system_id, check: self.settings.check, policy: self.settings.policy };

@@ -12,7 +12,7 @@ use highwater_repository::config::RepositoryConfig;
 use highwater_repository::{ClusterRepository, Codec, Repository};
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
 use highwater_storage::memory::MemoryStore;
-use highwater_storage::{Body, ErrorKind, Key, Listing, Put, Store};
+use highwater_storage::{Body, ErrorKind, Growing, Key, Listing, Put, Store};
 use highwater_wal::{Check, Lsn, PgVersion, SegmentName, SegmentSize, SystemId, TimelineId, WalFile};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -22,7 +22,7 @@ use crate::engine::{Engine, Place, Taking};
 use crate::error::Result;
 use crate::origin::{self, Look};
 use crate::progress::Policy;
-use crate::target::Repositories;
+use crate::target::{Repositories, Strips};
 
 pub(crate) const SYSTEM: SystemId = SystemId(7);
 /// The most bytes that come at once: more than a server sends in one message.
@@ -76,7 +76,10 @@ pub(crate) fn wal(from: Lsn, length: u64) -> Vec<u8> {
 #[derive(Debug, Default)]
 struct There {
     whole: BTreeSet<SegmentName>,
-    pieces: BTreeMap<SegmentName, BTreeSet<(u32, u32)>>,
+    /// By their objects; those of a strip come one by one.
+    pieces: BTreeMap<SegmentName, BTreeMap<String, Vec<(u32, u32)>>>,
+    /// How many pieces went into strips.
+    in_strips: u64,
     /// All segments before it are there whole.
     whole_until: Lsn,
     /// The last mark.
@@ -91,7 +94,7 @@ impl There {
             return;
         }
         match piece_of(key) {
-            Some((segment, piece)) => drop(self.pieces.entry(segment).or_default().insert(piece)),
+            Some((segment, piece)) => self.add(segment, key, piece),
             None => drop(self.whole.insert(key.rsplit('/').next().unwrap().parse().unwrap())),
         }
         while self.whole.contains(&segment_at(self.whole_until)) {
@@ -99,14 +102,18 @@ impl There {
         }
     }
 
+    fn add(&mut self, segment: SegmentName, key: &str, piece: Option<(u32, u32)>) {
+        self.pieces.entry(segment).or_default().entry(key.to_owned()).or_default().extend(piece);
+    }
+
     fn remove(&mut self, key: &str) {
         if let Some(mark) = mark_of(key) {
             assert!(mark < self.mark, "the last mark goes");
             return;
         }
-        let (segment, piece) = piece_of(key).expect("only pieces are ever removed");
+        let (segment, _) = piece_of(key).expect("only pieces are ever removed");
         assert!(self.whole.contains(&segment), "{key} goes, and {segment} is not there whole");
-        self.pieces.get_mut(&segment).unwrap().remove(&piece);
+        self.pieces.get_mut(&segment).unwrap().remove(key);
     }
 
     /// Up to where everything is there.
@@ -115,6 +122,8 @@ impl There {
         while let Some(pieces) = self.pieces.get(&segment_at(end)) {
             let start = segment_at(end).start(size());
             let before = end;
+            let mut pieces: Vec<&(u32, u32)> = pieces.values().flatten().collect();
+            pieces.sort();
             for (from, to) in pieces {
                 if start + u64::from(*from) <= end {
                     end = end.max(start + u64::from(*to));
@@ -133,19 +142,53 @@ fn mark_of(key: &str) -> Option<Lsn> {
     Some(Lsn(u64::from_str_radix(mark, 16).unwrap()))
 }
 
-fn piece_of(key: &str) -> Option<(SegmentName, (u32, u32))> {
+/// The segment of an object with pieces, and which one it is where its name says so.
+fn piece_of(key: &str) -> Option<(SegmentName, Option<(u32, u32)>)> {
     let (_, below) = key.split_once("/tail/00000001/")?;
     let (segment, piece) = below.split_once('/')?;
+    if piece.starts_with("strip-") {
+        return Some((segment.parse().unwrap(), None));
+    }
     let (from, to) = piece.split_once('-')?;
     let number = |text| u32::from_str_radix(text, 16).unwrap();
-    Some((segment.parse().unwrap(), (number(from), number(to))))
+    Some((segment.parse().unwrap(), Some((number(from), number(to)))))
 }
 
 /// A store that lets nobody remove what is needed, and tells what is there.
 #[derive(Debug, Default)]
 struct Watched {
     objects: MemoryStore,
-    there: Mutex<There>,
+    there: Arc<Mutex<There>>,
+}
+
+/// A strip of it.
+#[derive(Debug)]
+struct WatchedStrip {
+    inner: Box<dyn Growing>,
+    there: Arc<Mutex<There>>,
+    key: Key,
+}
+
+#[async_trait]
+impl Growing for WatchedStrip {
+    async fn append(&mut self, body: Body, behind: Body) -> highwater_storage::Result<()> {
+        let frame = body.to_bytes();
+        self.inner.append(body, behind).await?;
+        let field = |at: usize| Some(u32::from_le_bytes(*frame.get(at..)?.first_chunk()?));
+        let (Some(from), Some(to), Some(length)) = (field(12), field(16), field(20)) else { return Ok(()) };
+        // Half of a frame is none.
+        if frame.len() >= 64 + length as usize {
+            let mut there = self.there.lock().unwrap();
+            let (segment, _) = piece_of(self.key.as_str()).unwrap();
+            there.add(segment, self.key.as_str(), Some((from, to)));
+            there.in_strips += 1;
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> u64 {
+        self.inner.room()
+    }
 }
 
 impl Watched {
@@ -160,6 +203,13 @@ impl Store for Watched {
         let put = self.objects.put_if_absent(key, body).await?;
         self.there().put(key.as_str());
         Ok(put)
+    }
+
+    async fn grow(&self, key: &Key, bytes: u64) -> highwater_storage::Result<Option<Box<dyn Growing>>> {
+        let Some(inner) = self.objects.grow(key, bytes).await? else { return Ok(None) };
+        let (segment, _) = piece_of(key.as_str()).unwrap();
+        self.there().add(segment, key.as_str(), None);
+        Ok(Some(Box::new(WatchedStrip { inner, there: Arc::clone(&self.there), key: key.clone() })))
     }
 
     async fn get(&self, key: &Key) -> highwater_storage::Result<Bytes> {
@@ -195,7 +245,7 @@ impl Store for Watched {
 
 /// A few of a hundred calls fail, in every way there is.
 fn faults() -> Vec<Rule> {
-    use Operation::{Delete, Get, GetRange, List, PutIfAbsent, Size};
+    use Operation::{Append, Delete, Get, GetRange, Grow, List, PutIfAbsent, Size};
     let slow = |operation| Rule::on(operation, Fault::Slow(Duration::from_millis(300))).probability(0.05);
     let before = |operation| Rule::on(operation, Fault::Before(ErrorKind::Unavailable)).probability(0.01);
     let mut rules = vec![
@@ -203,13 +253,16 @@ fn faults() -> Vec<Rule> {
         Rule::on(PutIfAbsent, Fault::Conflict).probability(0.01),
         Rule::on(PutIfAbsent, Fault::Precondition).probability(0.01),
         Rule::on(PutIfAbsent, Fault::Before(ErrorKind::NoSpace)).probability(0.01),
+        Rule::on(Grow, Fault::After(ErrorKind::TimedOut)).probability(0.02),
+        Rule::on(Append, Fault::After(ErrorKind::TimedOut)).probability(0.02),
+        Rule::on(Append, Fault::CutOff).probability(0.02),
         Rule::on(Delete, Fault::After(ErrorKind::TimedOut)).probability(0.02),
         Rule::on(Get, Fault::CutOff).probability(0.01),
         Rule::on(GetRange, Fault::CutOff).probability(0.01),
         Rule::on(Get, Fault::WrongBytes).probability(0.01),
     ];
     rules.extend(
-        [PutIfAbsent, Delete, Get, GetRange, List, Size]
+        [PutIfAbsent, Grow, Append, Delete, Get, GetRange, List, Size]
             .into_iter()
             .flat_map(|operation| [slow(operation), before(operation)]),
     );
@@ -260,6 +313,7 @@ impl Simulation {
             system_id: SYSTEM,
             check: Check::Header,
             damaged: place.damaged.clone(),
+            strips: Strips::default(),
         };
         let mut engine = Engine::new(taking, Arc::new(target), place);
         loop {
@@ -314,6 +368,8 @@ impl Simulation {
         self.faulty.set_rules([]);
         assert_eq!(self.store.there().whole_until.0, segments * size().bytes());
         assert!(self.store.there().mark > Lsn(0), "nothing was marked");
+        let in_strips = self.store.there().in_strips;
+        assert_eq!(self.policy.synchronous, in_strips > segments, "{in_strips} pieces in strips");
         for number in (0..segments).step_by(5) {
             let start = Lsn(number * size().bytes());
             let object = self.cluster.get_wal(WalFile::Segment(segment_at(start))).await.unwrap();

@@ -1,10 +1,11 @@
 //! Where received WAL goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use highwater_repository::{ClusterRepository, TailPiece};
+use highwater_repository::{ClusterRepository, Strip, TailPiece};
 use highwater_wal::{
     Check, Lsn, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineId, WalFile,
 };
@@ -15,8 +16,14 @@ use crate::error::Result;
 /// What takes WAL. A success means that it is durable (R1).
 #[async_trait]
 pub(crate) trait Target: Send + Sync + 'static {
-    /// Puts a piece of a segment.
-    async fn put_piece(&self, piece: TailPiece, bytes: Chunks, summary: Option<Summary>) -> Result<()>;
+    /// Puts a piece of a segment; somebody may be waiting for it.
+    async fn put_piece(
+        &self,
+        piece: TailPiece,
+        bytes: Chunks,
+        summary: Option<Summary>,
+        is_awaited: bool,
+    ) -> Result<()>;
     /// Checks a segment (R4) and puts it whole.
     async fn put_segment(&self, name: SegmentName, bytes: Chunks) -> Result<Summary>;
     /// Removes the pieces of a segment that is there whole.
@@ -34,12 +41,31 @@ pub(crate) struct Repositories {
     pub(crate) check: Check,
     /// Pieces that are damaged.
     pub(crate) damaged: BTreeSet<TailPiece>,
+    /// In each of them the strip that takes the pieces which somebody waits for, by the repositories' places.
+    pub(crate) strips: Strips,
 }
+
+/// Strips that are being written, one for each repository.
+pub(crate) type Strips = Mutex<BTreeMap<usize, Strip>>;
 
 #[async_trait]
 impl Target for Repositories {
-    async fn put_piece(&self, piece: TailPiece, bytes: Chunks, summary: Option<Summary>) -> Result<()> {
-        let puts = self.clusters.iter().map(|cluster| self.put(cluster, piece, &bytes, summary.clone()));
+    async fn put_piece(
+        &self,
+        piece: TailPiece,
+        bytes: Chunks,
+        summary: Option<Summary>,
+        is_awaited: bool,
+    ) -> Result<()> {
+        let puts = self.clusters.iter().enumerate().map(|(place, cluster)| {
+            let (bytes, summary) = (&bytes, summary.clone());
+            async move {
+                if is_awaited && self.put_in_strip(place, cluster, piece, bytes, summary.clone()).await {
+                    return Ok(());
+                }
+                self.put(cluster, piece, bytes, summary).await
+            }
+        });
         try_join_all(puts).await?;
         Ok(())
     }
@@ -90,6 +116,43 @@ impl Target for Repositories {
 }
 
 impl Repositories {
+    /// Puts a piece into a strip. `false` where this repository has none, or it has failed: whatever is wrong shows when the piece is put
+    /// as an object, and what has failed once takes nothing more.
+    async fn put_in_strip(
+        &self,
+        place: usize,
+        cluster: &ClusterRepository,
+        piece: TailPiece,
+        bytes: &Chunks,
+        summary: Option<Summary>,
+    ) -> bool {
+        if piece.length() > Strip::LONGEST_PIECE_BYTES {
+            return false;
+        }
+        let open = self.strips().remove(&place).filter(|strip| strip.segment() == piece.segment);
+        if let Some(mut strip) = open {
+            match strip.put(piece, self.size, bytes, summary.clone()).await {
+                Ok(true) => {
+                    self.strips().insert(place, strip);
+                    return true;
+                }
+                Ok(false) => {}
+                Err(_) => return false,
+            }
+        }
+        let Ok(Some(mut strip)) = cluster.begin_strip(piece.segment).await else { return false };
+        let is_put = strip.put(piece, self.size, bytes, summary).await.is_ok_and(|is_put| is_put);
+        if is_put {
+            self.strips().insert(place, strip);
+        }
+        is_put
+    }
+
+    fn strips(&self) -> MutexGuard<'_, BTreeMap<usize, Strip>> {
+        // What is behind it is whole between any two statements.
+        self.strips.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts a piece into one repository. Nothing is overwritten (R2): where a damaged one has its name, it is put in two.
     async fn put(
         &self,

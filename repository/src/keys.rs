@@ -5,7 +5,7 @@
 //! keys/<id>
 //! clusters/<name>/<system identifier>/cluster.json
 //!                                    /wal/<timeline>/<file>
-//!                                    /tail/<timeline>/<segment>/<from>-<to>
+//!                                    /tail/<timeline>/<segment>/<from>-<to>, strip-<id>
 //!                                    /reached/<timeline>/<lsn>
 //!                                    /index/<timeline>/<log>
 //!                                    /backups/<label>/started, parent, manifest, manifest.<n>, hold, expired, removing
@@ -17,9 +17,9 @@
 use highwater_storage::Key;
 use highwater_wal::{Lsn, SegmentName, SystemId, TimelineId, WalFile};
 
-use crate::TailPiece;
 use crate::names::{ClusterName, EventId, Label, PackId};
 use crate::relation_names::NamesId;
+use crate::tail::{StripId, TailPiece};
 
 /// Where the repository describes itself.
 pub fn repository_facts() -> Key {
@@ -104,8 +104,13 @@ impl Section {
     }
 
     /// Where a piece of a segment lies.
-    pub fn tail_piece(&self, piece: TailPiece) -> Key {
-        key(format!("{}{:08X}-{:08X}", self.tail_of_segment(piece.segment), piece.from, piece.to))
+    pub fn tail_piece(&self, segment: SegmentName, from: u32, to: u32) -> Key {
+        key(format!("{}{from:08X}-{to:08X}", self.tail_of_segment(segment)))
+    }
+
+    /// Where a strip of pieces of a segment lies.
+    pub fn strip(&self, segment: SegmentName, id: StripId) -> Key {
+        key(format!("{}{STRIP}{id}", self.tail_of_segment(segment)))
     }
 
     /// What the folders of all timelines with marks of how far their WAL was there begin with.
@@ -205,14 +210,33 @@ pub fn folder_name<T: std::str::FromStr>(folder: &str) -> Option<T> {
     folder.strip_suffix('/')?.rsplit('/').next()?.parse().ok()
 }
 
-/// The piece of `segment` that has this name in a listing of [`Section::tail_of_segment`].
-pub fn tail_piece_of(segment: SegmentName, name: &str) -> Option<TailPiece> {
+/// What the names of strips begin with.
+const STRIP: &str = "strip-";
+
+/// What holds pieces of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TailObject {
+    /// One piece.
+    Piece(TailPiece),
+    /// Any number of them.
+    Strip(StripId),
+}
+
+/// What has this name in a listing of [`Section::tail_of_segment`].
+pub fn tail_object_of(segment: SegmentName, name: &str) -> Option<TailObject> {
+    match name.strip_prefix(STRIP) {
+        Some(id) => id.parse().ok().map(TailObject::Strip),
+        None => tail_piece_of(segment, name).map(TailObject::Piece),
+    }
+}
+
+fn tail_piece_of(segment: SegmentName, name: &str) -> Option<TailPiece> {
     let (from, to) = name.split_once('-')?;
     let number = |digits: &str| {
         let number = u32::from_str_radix(digits, 16).ok()?;
         (format!("{number:08X}") == digits).then_some(number)
     };
-    let piece = TailPiece { segment, from: number(from)?, to: number(to)? };
+    let piece = TailPiece::new(segment, number(from)?, number(to)?);
     (piece.from < piece.to).then_some(piece)
 }
 
@@ -279,12 +303,13 @@ mod tests {
                 "clusters/main/7/wal/0000000A/0000000A.history",
             ),
             (
-                section.tail_piece(TailPiece {
-                    segment: "0000000A0000000100000002".parse().unwrap(),
-                    from: 0x100,
-                    to: 0x1F_FFFF,
-                }),
+                section.tail_piece("0000000A0000000100000002".parse().unwrap(), 0x100, 0x1F_FFFF),
                 "clusters/main/7/tail/0000000A/0000000A0000000100000002/00000100-001FFFFF",
+            ),
+            (
+                section
+                    .strip("0000000A0000000100000002".parse().unwrap(), "00ff0000000000ab".parse().unwrap()),
+                "clusters/main/7/tail/0000000A/0000000A0000000100000002/strip-00ff0000000000ab",
             ),
             (
                 section.reached_at(TimelineId::FIRST, Lsn(0x1_0200_00AB)),
@@ -332,12 +357,22 @@ mod tests {
         assert_eq!(folder_name::<SystemId>("clusters/main/x/"), None);
         assert_eq!(timeline_of_folder("x/wal/0000000A/"), TimelineId::new(10));
         let segment = "0000000A0000000100000002".parse().unwrap();
-        let piece = TailPiece { segment, from: 0, to: 0xAB };
-        assert_eq!(tail_piece_of(segment, "00000000-000000AB"), Some(piece));
-        for strange in
-            ["", "-", "0-AB", "00000000-000000ab", "000000AB-000000AB", "00000000-+00000AB", "00000000"]
-        {
-            assert_eq!(tail_piece_of(segment, strange), None, "{strange}");
+        let piece = TailObject::Piece(TailPiece::new(segment, 0, 0xAB));
+        assert_eq!(tail_object_of(segment, "00000000-000000AB"), Some(piece));
+        let strip = TailObject::Strip("00ff0000000000ab".parse().unwrap());
+        assert_eq!(tail_object_of(segment, "strip-00ff0000000000ab"), Some(strip));
+        for strange in [
+            "",
+            "-",
+            "0-AB",
+            "00000000-000000ab",
+            "000000AB-000000AB",
+            "00000000-+00000AB",
+            "00000000",
+            "strip-",
+            "strip-1",
+        ] {
+            assert_eq!(tail_object_of(segment, strange), None, "{strange}");
         }
         for strange in
             ["x/wal/0000000a/", "x/wal/A/", "x/wal/00000000/", "x/wal/+0000001/", "x/wal/0000000A", "/"]

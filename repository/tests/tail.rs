@@ -13,7 +13,7 @@ fn name() -> SegmentName {
 }
 
 fn piece(from: u32, to: u32) -> TailPiece {
-    TailPiece { segment: name(), from, to }
+    TailPiece::new(name(), from, to)
 }
 
 fn size() -> SegmentSize {
@@ -57,7 +57,7 @@ async fn pieces_give_the_segment_as_far_as_they_go() {
         assert_eq!(cluster.tail_timelines().await.unwrap(), [TimelineId::FIRST]);
         assert_eq!(cluster.tail_segments(TimelineId::FIRST).await.unwrap(), [name()]);
         assert_eq!(
-            cluster.tail_pieces(name()).await.unwrap(),
+            cluster.tail(name()).await.unwrap().pieces(),
             [piece(0, 100), piece(100, 70_000), piece(70_000, 300_001)]
         );
     }
@@ -72,7 +72,10 @@ async fn r03_the_same_piece_is_a_success_and_another_one_is_refused() {
         put(&cluster, &[(0, 1000)]).await;
         let again = cluster.put_tail(piece(0, 1000), size(), &bytes(piece(0, 1000))[..], None).await.unwrap();
         assert_eq!(again, Stored::AlreadySame);
-        assert_eq!(cluster.tail_plain(piece(0, 1000)).await.unwrap(), Plain::of(&bytes(piece(0, 1000))));
+        assert_eq!(
+            cluster.tail(name()).await.unwrap().plain(piece(0, 1000)).await.unwrap(),
+            Plain::of(&bytes(piece(0, 1000)))
+        );
         let before = scratch.store.objects().clone();
         let error = cluster.put_tail(piece(0, 1000), size(), &[7; 1000][..], None).await.unwrap_err();
         let Error::Different(different) = &error else { panic!("{error}") };
@@ -88,7 +91,7 @@ async fn r02_pieces_go_only_when_their_segment_is_there_whole() {
     let cluster = scratch.cluster();
     put(&cluster, &[(0, 100), (100, 200)]).await;
     assert!(!cluster.remove_tail(name()).await.unwrap());
-    assert_eq!(cluster.tail_pieces(name()).await.unwrap().len(), 2);
+    assert_eq!(cluster.tail(name()).await.unwrap().pieces().len(), 2);
     cluster.put_wal(WalFile::Segment(name()), &segment(1), Some(summary())).await.unwrap();
     // What is there whole is what counts, pieces or not.
     assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == segment(1));

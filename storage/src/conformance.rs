@@ -36,6 +36,7 @@ pub async fn check(store: &dyn Store, folder: &Key) -> Check {
     ranges_are_cut_at_the_end(&at("ranges")).await?;
     one_of_many_puts_at_once_wins(&at("race")).await?;
     a_put_waits_for_its_gate(&at("gate")).await?;
+    what_grows_is_what_was_added_and_zeros(&at("growing")).await?;
     listings_are_in_byte_order(&at("order")).await?;
     listings_come_in_pages(&at("pages")).await?;
     what_is_deleted_is_gone(&at("deleted")).await?;
@@ -216,6 +217,55 @@ async fn a_put_waits_for_its_gate(place: &Place<'_>) -> Check {
     opened?;
     same("a put behind a gate", done(put)?, Put::Created)?;
     same("what was put", done(place.store.get(&key).await)?, Bytes::from(pieces.concat()))
+}
+
+/// Where the store has objects that grow.
+async fn what_grows_is_what_was_added_and_zeros(place: &Place<'_>) -> Check {
+    const BYTES: u64 = 300_000;
+    let key = place.key("folder/growing")?;
+    let Some(mut growing) = done(place.store.grow(&key, BYTES).await)? else {
+        return fails("what has never grown", place.store.get(&key).await, ErrorKind::NotFound);
+    };
+    let mut expected = Vec::new();
+    for round in 0..40_u8 {
+        same("room", growing.room(), BYTES - expected.len() as u64)?;
+        let body = [vec![round; 3000], vec![255 - round; usize::from(round)]];
+        let behind = vec![round + 100; usize::from(round % 3)];
+        done(growing.append(body.clone().into_iter().collect(), behind.clone().into()).await)?;
+        let durable = expected.len() + body.concat().len();
+        expected.extend([body.concat(), behind].concat());
+        let found = done(place.store.get(&key).await)?;
+        expect(found.len() >= durable && found[..durable] == expected[..durable], || {
+            format!("round {round}: what was appended is not there")
+        })?;
+        expect(found[durable..].iter().zip(&expected[durable..]).all(|(a, b)| a == b || *a == 0), || {
+            format!("round {round}: something else lies behind what was appended")
+        })?;
+    }
+    done(growing.append(vec![1].into(), Body::default()).await)?;
+    expected.push(1);
+    let found = done(place.store.get(&key).await)?;
+    let is_right = found.starts_with(&expected) && found[expected.len()..].iter().all(|byte| *byte == 0);
+    expect(is_right, || "what was added is not all there, or something lies behind it".to_owned())?;
+    same("put on its name", place.put("folder/growing", b"other".to_vec()).await?, Put::Exists)?;
+    expect(place.store.grow(&key, BYTES).await.is_err(), || "it was made twice".to_owned())?;
+    same("kept", done(place.store.get(&key).await)?, found)?;
+
+    let too_much = vec![1; growing.room() as usize + 1];
+    fails(
+        "more than there is room for",
+        growing.append(too_much.into(), Body::default()).await,
+        ErrorKind::Invalid,
+    )?;
+    expect(growing.append(vec![1].into(), Body::default()).await.is_err(), || {
+        "it goes on behind a failure".to_owned()
+    })?;
+    done(place.store.delete(&key).await)?;
+    fails("get after delete", place.store.get(&key).await, ErrorKind::NotFound)?;
+    let mut whole = done(place.store.grow(&key, BYTES).await)?.ok_or("it grows no more")?;
+    done(whole.append(vec![7; BYTES as usize].into(), Body::default()).await)?;
+    same("room", whole.room(), 0)?;
+    same("size", done(place.store.size(&key).await)?, BYTES)
 }
 
 /// Names whose order in a folder walk differs from the byte order of keys.

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
+use crate::growing::Growing;
 use crate::key::Key;
 use crate::store::{Listing, Put, Store};
 
@@ -23,6 +24,9 @@ use crate::store::{Listing, Put, Store};
 #[expect(missing_docs, reason = "named as the calls are")]
 pub enum Operation {
     PutIfAbsent,
+    Grow,
+    /// Of an object that grows.
+    Append,
     Get,
     GetRange,
     Size,
@@ -39,7 +43,7 @@ pub enum Fault {
     After(ErrorKind),
     /// It takes this much longer.
     Slow(Duration),
-    /// What is read ends early, without an error: the second half is missing.
+    /// What is read ends early, without an error: the second half is missing. Of an append only the first half is written, and it fails.
     CutOff,
     /// One bit of what is read is wrong.
     WrongBytes,
@@ -112,6 +116,13 @@ impl Rule {
 #[derive(Debug)]
 pub struct FaultStore {
     inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
+}
+
+/// Which calls are to fail, and which have come.
+#[derive(Debug)]
+struct Faults {
+    url: String,
     seed: u64,
     rules: Mutex<Vec<(Rule, Hits)>>,
     calls: Mutex<HashMap<(Operation, String), u64>>,
@@ -128,17 +139,18 @@ impl FaultStore {
     /// Puts `rules` around `inner`. Chances are drawn from `seed`.
     pub fn new(inner: Arc<dyn Store>, seed: u64, rules: impl IntoIterator<Item = Rule>) -> Self {
         let rules = rules.into_iter().map(|rule| (rule, Hits::default())).collect();
-        Self { inner, seed, rules: Mutex::new(rules), calls: Mutex::default() }
+        let faults = Faults { url: inner.url(), seed, rules: Mutex::new(rules), calls: Mutex::default() };
+        Self { inner, faults: Arc::new(faults) }
     }
 
     /// Replaces the rules: from now on these hold.
     pub fn set_rules(&self, rules: impl IntoIterator<Item = Rule>) {
-        *lock(&self.rules) = rules.into_iter().map(|rule| (rule, Hits::default())).collect();
+        *lock(&self.faults.rules) = rules.into_iter().map(|rule| (rule, Hits::default())).collect();
     }
 
     /// How often `operation` was called with a key (or prefix) that contains `part`.
     pub fn calls(&self, operation: Operation, part: &str) -> u64 {
-        let calls = lock(&self.calls);
+        let calls = lock(&self.faults.calls);
         calls
             .iter()
             .filter(|((kind, key), _)| *kind == operation && key.contains(part))
@@ -148,9 +160,11 @@ impl FaultStore {
 
     /// How many faults the rules that hold now have given.
     pub fn given(&self) -> u64 {
-        lock(&self.rules).iter().map(|(_, hits)| hits.given).sum()
+        lock(&self.faults.rules).iter().map(|(_, hits)| hits.given).sum()
     }
+}
 
+impl Faults {
     /// The fault of this call, if any; counts it.
     fn draw(&self, operation: Operation, key: &str) -> Option<Fault> {
         let call = {
@@ -175,7 +189,7 @@ impl FaultStore {
     }
 
     fn error(&self, kind: ErrorKind, operation: &'static str, key: &str) -> Error {
-        Error::new(kind, operation, key, format!("{}: injected fault. hint: this is a test", self.url()))
+        Error::new(kind, operation, key, format!("{}: injected fault. hint: this is a test", self.url))
     }
 
     /// Carries out `call` with what a fault does to any call.
@@ -230,48 +244,82 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[async_trait]
 impl Store for FaultStore {
     async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put> {
-        let fault = self.draw(Operation::PutIfAbsent, key.as_str());
+        let fault = self.faults.draw(Operation::PutIfAbsent, key.as_str());
         if fault == Some(Fault::Conflict) {
             return match self.inner.size(key).await {
                 Ok(_) => Ok(Put::Exists),
                 Err(error) if error.is_not_found() => {
-                    Err(self.error(ErrorKind::Unavailable, "put", key.as_str()))
+                    Err(self.faults.error(ErrorKind::Unavailable, "put", key.as_str()))
                 }
                 Err(error) => Err(error),
             };
         }
-        let put = self.apply(fault, ("put", key.as_str()), self.inner.put_if_absent(key, body)).await?;
+        let put =
+            self.faults.apply(fault, ("put", key.as_str()), self.inner.put_if_absent(key, body)).await?;
         Ok(if fault == Some(Fault::Precondition) { Put::Exists } else { put })
     }
 
+    async fn grow(&self, key: &Key, bytes: u64) -> Result<Option<Box<dyn Growing>>> {
+        let fault = self.faults.draw(Operation::Grow, key.as_str());
+        let grown = self.faults.apply(fault, ("make", key.as_str()), self.inner.grow(key, bytes)).await?;
+        let (faults, key) = (Arc::clone(&self.faults), key.clone());
+        Ok(grown.map(|inner| Box::new(FaultGrowing { inner, faults, key }) as Box<dyn Growing>))
+    }
+
     async fn get(&self, key: &Key) -> Result<Bytes> {
-        let fault = self.draw(Operation::Get, key.as_str());
-        let bytes = self.apply(fault, ("get", key.as_str()), self.inner.get(key)).await?;
-        Ok(self.spoil(fault, key, bytes))
+        let fault = self.faults.draw(Operation::Get, key.as_str());
+        let bytes = self.faults.apply(fault, ("get", key.as_str()), self.inner.get(key)).await?;
+        Ok(self.faults.spoil(fault, key, bytes))
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        let fault = self.draw(Operation::GetRange, key.as_str());
-        let bytes = self.apply(fault, ("get", key.as_str()), self.inner.get_range(key, range)).await?;
-        Ok(self.spoil(fault, key, bytes))
+        let fault = self.faults.draw(Operation::GetRange, key.as_str());
+        let bytes = self.faults.apply(fault, ("get", key.as_str()), self.inner.get_range(key, range)).await?;
+        Ok(self.faults.spoil(fault, key, bytes))
     }
 
     async fn size(&self, key: &Key) -> Result<u64> {
-        let fault = self.draw(Operation::Size, key.as_str());
-        self.apply(fault, ("look at", key.as_str()), self.inner.size(key)).await
+        let fault = self.faults.draw(Operation::Size, key.as_str());
+        self.faults.apply(fault, ("look at", key.as_str()), self.inner.size(key)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, folders: bool) -> Result<Listing> {
-        let fault = self.draw(Operation::List, prefix);
-        self.apply(fault, ("list", prefix), self.inner.list(prefix, after, folders)).await
+        let fault = self.faults.draw(Operation::List, prefix);
+        self.faults.apply(fault, ("list", prefix), self.inner.list(prefix, after, folders)).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        let fault = self.draw(Operation::Delete, key.as_str());
-        self.apply(fault, ("delete", key.as_str()), self.inner.delete(key)).await
+        let fault = self.faults.draw(Operation::Delete, key.as_str());
+        self.faults.apply(fault, ("delete", key.as_str()), self.inner.delete(key)).await
     }
 
     fn url(&self) -> String {
         self.inner.url()
+    }
+}
+
+/// An object that grows, and fails as told.
+#[derive(Debug)]
+struct FaultGrowing {
+    inner: Box<dyn Growing>,
+    faults: Arc<Faults>,
+    key: Key,
+}
+
+#[async_trait]
+impl Growing for FaultGrowing {
+    async fn append(&mut self, body: Body, behind: Body) -> Result<()> {
+        let fault = self.faults.draw(Operation::Append, self.key.as_str());
+        if fault == Some(Fault::CutOff) {
+            let whole = body.to_bytes();
+            self.inner.append(whole.slice(..whole.len() / 2).into(), Body::default()).await?;
+            return Err(self.faults.error(ErrorKind::Other, "append to", self.key.as_str()));
+        }
+        let call = self.inner.append(body, behind);
+        self.faults.apply(fault, ("append to", self.key.as_str()), call).await
+    }
+
+    fn room(&self) -> u64 {
+        self.inner.room()
     }
 }

@@ -11,6 +11,7 @@
 //! | `store` | the trait and its contract |
 //! | `key`, `body`, `error` | names, contents, failures |
 //! | `gate` | the order in which objects come to be |
+//! | `growing` | objects that grow while they are written |
 //! | `url`, `config` | where a store is, and its settings |
 //! | `open` | from settings to a store |
 //! | `local` | a folder on a file system |
@@ -46,6 +47,7 @@ mod error;
 #[cfg(feature = "faults")]
 pub mod faults;
 mod gate;
+mod growing;
 mod key;
 mod local;
 #[cfg(feature = "memory")]
@@ -61,6 +63,7 @@ pub use body::Body;
 pub use config::{Credentials, Secret, StoreConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use gate::{Gate, GateKeeper, gate};
+pub use growing::Growing;
 pub use key::Key;
 pub use local::ObjectFile;
 pub use open::{create, open};

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
+use crate::growing::{Growing, given_up, no_room, taken};
 use crate::key::Key;
 use crate::store::{Entry, Listing, PAGE_LENGTH, Put, Store};
 
@@ -19,19 +20,19 @@ pub type Objects = BTreeMap<String, Bytes>;
 /// A store that keeps its objects in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    objects: Mutex<Objects>,
+    objects: Arc<Mutex<Objects>>,
     created: Mutex<Vec<String>>,
 }
 
 impl MemoryStore {
     /// A store that holds these objects.
     pub fn of(objects: Objects) -> MemoryStore {
-        MemoryStore { objects: Mutex::new(objects), created: Mutex::default() }
+        MemoryStore { objects: Arc::new(Mutex::new(objects)), created: Mutex::default() }
     }
 
     /// What it holds, to be read, and to be changed as no store would.
     pub fn objects(&self) -> MutexGuard<'_, Objects> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.objects)
     }
 
     /// The keys of what was put, in the order in which it came to be.
@@ -71,6 +72,17 @@ impl Store for MemoryStore {
         objects.insert(key.to_string(), body.to_bytes());
         self.created.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_string());
         Ok(Put::Created)
+    }
+
+    async fn grow(&self, key: &Key, bytes: u64) -> Result<Option<Box<dyn Growing>>> {
+        let mut objects = self.objects();
+        if objects.contains_key(key.as_str()) {
+            return Err(taken(key.as_str()));
+        }
+        objects.insert(key.to_string(), Bytes::from(vec![0; usize::try_from(bytes.min(ZEROS)).unwrap_or(0)]));
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_string());
+        let objects = Arc::clone(&self.objects);
+        Ok(Some(Box::new(GrowingObject { objects, key: key.to_string(), at: 0, bytes, is_given_up: false })))
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes> {
@@ -127,4 +139,60 @@ impl Store for MemoryStore {
     fn url(&self) -> String {
         "memory".to_owned()
     }
+}
+
+/// At most so many zeros lie behind what has grown: not all that there is room for, to save memory.
+const ZEROS: u64 = 512;
+
+/// An object that grows.
+#[derive(Debug)]
+struct GrowingObject {
+    objects: Arc<Mutex<Objects>>,
+    key: String,
+    at: usize,
+    bytes: u64,
+    is_given_up: bool,
+}
+
+impl GrowingObject {
+    fn add(&mut self, body: &Body) {
+        let zeros = (self.bytes - self.at as u64 - body.len()).min(ZEROS);
+        let mut objects = lock(&self.objects);
+        // It may have been removed since.
+        let Some(object) = objects.get_mut(&self.key) else { return };
+        let mut grown = match std::mem::take(object).try_into_mut() {
+            Ok(grown) => grown,
+            Err(shared) => BytesMut::from(shared.as_ref()),
+        };
+        grown.truncate(self.at);
+        body.pieces().iter().for_each(|piece| grown.extend_from_slice(piece));
+        self.at = grown.len();
+        grown.resize(self.at + zeros as usize, 0);
+        *object = grown.freeze();
+    }
+}
+
+#[async_trait]
+impl Growing for GrowingObject {
+    async fn append(&mut self, body: Body, behind: Body) -> Result<()> {
+        if self.is_given_up {
+            return Err(given_up(&self.key));
+        }
+        let length = body.len() + behind.len();
+        if length > self.room() {
+            self.is_given_up = true;
+            return Err(no_room(&self.key, length, self.room()));
+        }
+        self.add(&body);
+        self.add(&behind);
+        Ok(())
+    }
+
+    fn room(&self) -> u64 {
+        self.bytes - self.at as u64
+    }
+}
+
+fn lock(objects: &Mutex<Objects>) -> MutexGuard<'_, Objects> {
+    objects.lock().unwrap_or_else(PoisonError::into_inner)
 }

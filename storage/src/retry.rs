@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::body::Body;
 use crate::config::StoreConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::growing::{Growing, given_up};
 use crate::key::Key;
 use crate::local::ObjectFile;
 use crate::store::{Listing, Put, Store};
@@ -75,7 +76,7 @@ impl Retry {
             let error = match timeout(limit, call()).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
-                Err(_) => self.timed_out(operation, key, limit),
+                Err(_) => timed_out(&self.inner.url(), operation, key, limit),
             };
             let pause = longest.mul_f64(rand::random_range(0.5..=1.0));
             if !error.is_passing() || begun.elapsed() + pause > self.budget {
@@ -86,19 +87,46 @@ impl Retry {
             tries += 1;
         }
     }
+}
 
-    fn timed_out(&self, operation: &'static str, key: &str, limit: Duration) -> Error {
-        Error::new(
-            ErrorKind::TimedOut,
-            operation,
-            key,
-            format!(
-                "{}: no answer within {} s. hint: check the network and the store, or raise request-timeout",
-                self.inner.url(),
-                limit.as_secs_f32()
-            ),
-        )
+/// An object that grows, with a time limit for each call. None is repeated: what has failed once is given up.
+#[derive(Debug)]
+struct Limited {
+    inner: Box<dyn Growing>,
+    key: Key,
+    url: String,
+    request_timeout: Duration,
+    is_given_up: bool,
+}
+
+#[async_trait]
+impl Growing for Limited {
+    async fn append(&mut self, body: Body, behind: Body) -> Result<()> {
+        if std::mem::replace(&mut self.is_given_up, true) {
+            return Err(given_up(self.key.as_str()));
+        }
+        let limit = time_limit(self.request_timeout, body.len());
+        let answer = timeout(limit, self.inner.append(body, behind)).await;
+        answer.unwrap_or_else(|_| Err(timed_out(&self.url, "append to", self.key.as_str(), limit)))?;
+        self.is_given_up = false;
+        Ok(())
     }
+
+    fn room(&self) -> u64 {
+        self.inner.room()
+    }
+}
+
+fn timed_out(url: &str, operation: &'static str, key: &str, limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        operation,
+        key,
+        format!(
+            "{url}: no answer within {} s. hint: check the network and the store, or raise request-timeout",
+            limit.as_secs_f32()
+        ),
+    )
 }
 
 /// How long a request may take that carries so many bytes.
@@ -118,6 +146,19 @@ fn count_tries(mut error: Error, tries: u32, elapsed: Duration) -> Error {
 impl Store for Retry {
     async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put> {
         self.repeat("put", key.as_str(), body.len(), || self.inner.put_if_absent(key, body)).await
+    }
+
+    async fn grow(&self, key: &Key, bytes: u64) -> Result<Option<Box<dyn Growing>>> {
+        // Once: what an earlier try has made could not be told from somebody else's.
+        let limit = time_limit(self.request_timeout, bytes);
+        let grown = timeout(limit, self.inner.grow(key, bytes)).await;
+        let grown =
+            grown.unwrap_or_else(|_| Err(timed_out(&self.inner.url(), "make", key.as_str(), limit)))?;
+        let (url, request_timeout) = (self.inner.url(), self.request_timeout);
+        Ok(grown.map(|inner| {
+            let limited = Limited { inner, key: key.clone(), url, request_timeout, is_given_up: false };
+            Box::new(limited) as Box<dyn Growing>
+        }))
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::body::Body;
 use crate::error::Result;
+use crate::growing::Growing;
 use crate::key::Key;
 use crate::local::ObjectFile;
 
@@ -54,7 +55,8 @@ pub struct Listing {
 /// # Contract
 ///
 /// **Immutable objects (R2).** An object is made by [`put_if_absent`](Store::put_if_absent), read, and perhaps
-/// deleted. Nothing changes or replaces one, so any reading may be kept for ever.
+/// deleted. Nothing changes or replaces one, so any reading may be kept for ever. The one exception are objects made by
+/// [`grow`](Store::grow): bytes that are there are never changed in them either, but zeros become more of them ([`Growing`]).
 ///
 /// **Atomic.** An object is seen whole or not at all, by every reader, whatever happens to the writer. Of any number
 /// of puts on one name at the same time exactly one answers [`Put::Created`], and its body is the object.
@@ -81,6 +83,14 @@ pub struct Listing {
 pub trait Store: Debug + Send + Sync {
     /// Makes the object `key` with `body`, at most [`MAX_OBJECT_BYTES`], unless there is one of that name.
     async fn put_if_absent(&self, key: &Key, body: &Body) -> Result<Put>;
+
+    /// Makes the object `key`, `bytes` long and all zeros, that grows; `None` where this store has no such objects. When this has answered, the
+    /// object is there durably.
+    ///
+    /// An object that is there already is left alone, and an error.
+    async fn grow(&self, _: &Key, _bytes: u64) -> Result<Option<Box<dyn Growing>>> {
+        Ok(None)
+    }
 
     /// The whole object, at most [`MAX_OBJECT_BYTES`].
     async fn get(&self, key: &Key) -> Result<Bytes>;

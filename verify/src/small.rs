@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::stream::{self, StreamExt};
-use highwater_repository::{Digest, NamesId, NamesItem, TailPiece, WalHead, keys};
+use highwater_repository::{Digest, NamesId, NamesItem, Tail, TailPiece, WalHead, keys};
 use highwater_storage::Key;
 use highwater_wal::{SegmentName, WalFile};
 use serde::Serialize;
@@ -205,22 +205,23 @@ impl Run<'_> {
     /// Pieces of segments that are still being written. Whoever receives them removes them when the whole segment is in.
     pub(crate) async fn tails(&mut self) -> Result<()> {
         for segment in self.there.tails.keys().copied().collect::<Vec<_>>() {
-            let pieces = self.cluster.tail_pieces(segment).await?;
+            let tail = self.cluster.tail(segment).await?;
             // Pieces of a segment that is there whole are needed by nobody.
             if !self.there.inventory.has(segment)
-                && let Some((from, to)) = missing_between(&pieces)
+                && let Some((from, to)) = missing_between(tail.pieces())
             {
                 let place = self.cluster.section().tail_of_segment(segment);
                 self.findings
                     .push(Finding::damage(place, format!("its bytes from {from} to {to} are missing")));
             }
-            for piece in pieces {
+            self.strips(&tail);
+            for piece in tail.pieces().iter().copied() {
                 self.looked.other_objects += 1;
                 let read = match self.options.deep {
-                    true => self.cluster.get_tail(piece).await.map(|_| ()),
-                    false => self.cluster.tail_head(piece).await.map(|_| ()),
+                    true => tail.get(piece).await.map(|_| ()),
+                    false => tail.head(piece).await.map(|_| ()),
                 };
-                let key = self.cluster.section().tail_piece(piece);
+                let key = tail.key_of(piece);
                 match read.err().map(verdict).transpose()? {
                     Some(Bad::Damaged(reason)) => self.findings.push(Finding::damage(key, reason)),
                     Some(Bad::Missing) | None => {}
@@ -228,6 +229,20 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What is to be said of the strips themselves.
+    fn strips(&mut self, tail: &Tail) {
+        for (key, at) in tail.damage() {
+            let what = format!("the frame at byte {at} is not the one that was written");
+            self.findings.push(Finding::damage(key, what));
+        }
+        for (key, at) in tail.torn() {
+            let what = format!(
+                "what begins at its byte {at} is not whole: whoever wrote it was cut off, and it was never acknowledged"
+            );
+            self.findings.push(Finding::note(key, what));
+        }
     }
 
     /// Every event: that it can be read, is where it says, and that those are there which verifications have seen.

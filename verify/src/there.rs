@@ -97,7 +97,13 @@ impl There {
         each(repository, &section.backups(), false, |entry| there.backup_object(cluster, entry), |_| {})
             .await?;
         // Before the segments: one that is completed meanwhile is in one of the two listings.
-        each(repository, &section.tail_timelines(), false, |entry| there.tail_object(entry), |_| {}).await?;
+        let mut unfinished = BTreeSet::new();
+        let tails = section.tail_timelines();
+        each(repository, &tails, false, |entry| unfinished.extend(there.tail_object(entry)), |_| {}).await?;
+        for segment in unfinished {
+            let tail = cluster.tail(segment).await?;
+            there.tails.insert(segment, tail.pieces().to_vec());
+        }
         each(repository, &section.wal_timelines(), false, |entry| there.wal_object(cluster, entry), |_| {})
             .await?;
         there.count_complete_tails(size);
@@ -178,15 +184,15 @@ impl There {
         }
     }
 
-    fn tail_object(&mut self, entry: Entry) {
+    /// The segment that the object has pieces of.
+    fn tail_object(&mut self, entry: Entry) -> Option<SegmentName> {
         self.is_empty(&entry);
         let segment = entry.key.as_str().rsplit('/').nth(1).and_then(|name| name.parse::<SegmentName>().ok());
-        let piece =
-            segment.and_then(|segment| Some((segment, keys::tail_piece_of(segment, entry.key.name())?)));
-        match piece {
-            Some((segment, piece)) => self.tails.entry(segment).or_default().push(piece),
-            None => self.stray(entry.key),
+        let segment = segment.filter(|segment| keys::tail_object_of(*segment, entry.key.name()).is_some());
+        if segment.is_none() {
+            self.stray(entry.key);
         }
+        segment
     }
 
     /// A segment that is there in pieces, and all of it, is there.

@@ -1,9 +1,11 @@
 //! Pieces put together into their segment.
 
+use std::sync::Arc;
+
 use highwater_wal::{Lsn, SegmentName, SegmentSize, WalFile};
 use tokio::task::JoinSet;
 
-use super::TailPiece;
+use super::{Tail, TailPiece};
 use crate::cluster::ClusterRepository;
 use crate::digest::{Digest, Plain};
 use crate::wal_object::{WalHead, WalObject};
@@ -52,18 +54,19 @@ fn do_without(pieces: &mut Vec<TailPiece>, damaged: TailPiece) -> bool {
 }
 
 impl ClusterRepository {
-    /// What the pieces of a segment hold, by one ranged read: the head that the segment would have if it ended there. `None`
+    /// What the pieces of a segment hold: the head that the segment would have if it ended there. `None`
     /// where there are no pieces.
     ///
     /// # Errors
     /// [`Error::Damaged`] where a piece is missing between others, or damaged and no others have its bytes.
     pub async fn tail_end(&self, segment: SegmentName) -> Result<Option<WalHead>> {
-        let mut pieces = self.tail_pieces(segment).await?;
+        let tail = self.tail(segment).await?;
+        let mut pieces = tail.pieces().to_vec();
         // It ends: each round takes a piece out.
         loop {
             let (taken, _) = self.unbroken(segment, &pieces)?;
             let Some(last) = taken.last() else { return Ok(None) };
-            let head = match self.tail_head(*last).await {
+            let head = match tail.head(*last).await {
                 Err(error) if error.is_damaged() && do_without(&mut pieces, *last) => continue,
                 head => head?,
             };
@@ -83,11 +86,12 @@ impl ClusterRepository {
     /// # Errors
     /// As for [`ClusterRepository::tail_end`].
     pub async fn tail_segment(&self, segment: SegmentName, size: SegmentSize) -> Result<Option<TailSegment>> {
-        let mut pieces = self.tail_pieces(segment).await?;
+        let tail = Arc::new(self.tail(segment).await?);
+        let mut pieces = tail.pieces().to_vec();
         // It ends: each round takes a piece out.
         loop {
             let (taken, _) = self.unbroken(segment, &pieces)?;
-            match self.put_together(segment, size, taken).await {
+            match self.put_together(&tail, size, taken).await {
                 Err((Some(piece), error)) if error.is_damaged() && do_without(&mut pieces, piece) => {}
                 read => return read.map_err(|(_, error)| error),
             }
@@ -97,10 +101,11 @@ impl ClusterRepository {
     /// The segment out of these pieces; an error comes with the piece that could not be read.
     async fn put_together(
         &self,
-        segment: SegmentName,
+        tail: &Arc<Tail>,
         size: SegmentSize,
         taken: Vec<TailPiece>,
     ) -> Result<Option<TailSegment>, (Option<TailPiece>, Error)> {
+        let segment = tail.segment();
         let Some(last) = taken.last().copied() else { return Ok(None) };
         let mut bytes = vec![0; size.bytes() as usize];
         let mut reads = JoinSet::new();
@@ -110,9 +115,9 @@ impl ClusterRepository {
             while reads.len() < READS_AT_ONCE
                 && let Some(piece) = waiting.next()
             {
-                let cluster = self.clone();
+                let tail = Arc::clone(tail);
                 reads.spawn(async move {
-                    let read = cluster.get_tail(piece).await;
+                    let read = tail.get(piece).await;
                     read.map(|(head, bytes)| (piece, head, bytes)).map_err(|error| (Some(piece), error))
                 });
             }
@@ -197,7 +202,7 @@ mod tests {
     fn pieces(bounds: &[(u32, u32)]) -> Vec<TailPiece> {
         let segment = "000000010000000000000001".parse().unwrap();
         let mut pieces: Vec<TailPiece> =
-            bounds.iter().map(|(from, to)| TailPiece { segment, from: *from, to: *to }).collect();
+            bounds.iter().map(|(from, to)| TailPiece::new(segment, *from, *to)).collect();
         pieces.sort();
         pieces
     }

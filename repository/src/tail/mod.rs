@@ -1,30 +1,37 @@
 //! The tail: pieces of segments that are still being written, put by whoever receives WAL as it is streamed.
 //!
-//! A piece is an object like a file of WAL: a skippable frame with [`TailHead`], and one frame with the bytes. Pieces are
-//! removed once their segment is there whole (R2), and never before.
+//! A piece is an object like a file of WAL: a skippable frame with [`TailHead`], and one frame with the bytes. Where somebody waits for
+//! it, it lies with others in a [`Strip`]. Pieces are removed once their segment is there whole (R2), and never before.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `frames` | what a strip is made of |
+//! | `strip` | a strip that is being written |
+//! | `listing` | what there is of a segment, and the pieces of it |
+//! | `assemble` | pieces put together into their segment |
 
 mod assemble;
+mod frames;
+mod listing;
+mod strip;
 
 use bytes::Bytes;
-use highwater_storage::{Key, Put};
+use highwater_storage::{Body, Key, Put};
 use highwater_wal::{Lsn, SegmentName, SegmentSize, Summary, TimelineId, WalFile};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterRepository;
-use crate::codec::{Content, MemorySink, decode, read_skippable, write_skippable};
-use crate::crypt::{is_encrypted, plain_of_header};
+use crate::codec::{Content, write_skippable};
 use crate::digest::Plain;
-use crate::envelope::MAX_HEAD_BYTES;
 use crate::error::Different;
 use crate::facts::{PROGRAM, host_name, now};
-use crate::repository::MAX_PAGES;
 use crate::wal_object::{Archived, Stored};
 use crate::{Error, Result, keys};
 
 pub use assemble::TailSegment;
-
-/// The longest piece: PostgreSQL's largest segment.
-const MAX_PIECE_BYTES: u64 = 1 << 30;
+pub use frames::StripId;
+pub use listing::Tail;
+pub use strip::Strip;
 
 /// Which bytes of which segment a piece has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -35,9 +42,30 @@ pub struct TailPiece {
     pub from: u32,
     /// Behind its last byte, from the segment's start.
     pub to: u32,
+    /// Where it lies.
+    pub place: TailPlace,
+}
+
+/// Where a piece lies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TailPlace {
+    /// It is an object, whose name says which piece it is.
+    Object,
+    /// In a strip.
+    Strip {
+        /// Which one.
+        id: StripId,
+        /// The byte of the strip at which it begins.
+        at: u32,
+    },
 }
 
 impl TailPiece {
+    /// A piece that is an object of its own.
+    pub fn new(segment: SegmentName, from: u32, to: u32) -> TailPiece {
+        TailPiece { segment, from, to, place: TailPlace::Object }
+    }
+
     /// Bytes in it.
     pub fn length(&self) -> u64 {
         u64::from(self.to.saturating_sub(self.from))
@@ -95,6 +123,22 @@ impl ClusterRepository {
         bytes: &(impl Content + ?Sized),
         summary: Option<Summary>,
     ) -> Result<Stored> {
+        let (body, plain) = self.encode_piece(piece, size, bytes, summary)?;
+        let key = self.section().tail_piece(piece.segment, piece.from, piece.to);
+        match self.repository().store().put_if_absent(&key, &body).await? {
+            Put::Created => Ok(Stored::Created),
+            Put::Exists => self.compare_piece(&key, plain).await,
+        }
+    }
+
+    /// The object of a piece, and what says which bytes it holds.
+    fn encode_piece(
+        &self,
+        piece: TailPiece,
+        size: SegmentSize,
+        bytes: &(impl Content + ?Sized),
+        summary: Option<Summary>,
+    ) -> Result<(Body, Plain)> {
         let is_one = piece.from < piece.to && u64::from(piece.to) <= size.bytes();
         if !is_one || bytes.length() != piece.length() {
             return Err(Error::Refused {
@@ -124,17 +168,12 @@ impl ClusterRepository {
         let json = serde_json::to_vec(&head).map_err(|error| Error::Codec(error.into()))?;
         let mut pieces = vec![Bytes::from(write_skippable(&json))];
         pieces.extend(encoded.into_frame());
-        let body = self.repository().seal(pieces, |_| plain)?;
-        let key = self.section().tail_piece(piece);
-        match self.repository().store().put_if_absent(&key, &body).await? {
-            Put::Created => Ok(Stored::Created),
-            Put::Exists => self.compare_piece(&key, plain).await,
-        }
+        Ok((self.repository().seal(pieces, |_| plain)?, plain))
     }
 
     /// Whether the piece that is there has these bytes.
     async fn compare_piece(&self, key: &Key, here: Plain) -> Result<Stored> {
-        let there = self.told_of_piece(key).await?;
+        let there = self.told_of_piece(key, None).await?;
         if there == here {
             return Ok(Stored::AlreadySame);
         }
@@ -146,55 +185,6 @@ impl ClusterRepository {
             hint: "two servers write this timeline (a copy of the machine, a failover without fencing): find out which is \
                    the wrong one and stop it",
         })))
-    }
-
-    /// Length and digest of a piece's bytes, as its object says; also where no identity is at hand.
-    ///
-    /// # Errors
-    /// A store error of kind not-found where it is not there; [`Error::Damaged`].
-    pub async fn tail_plain(&self, piece: TailPiece) -> Result<Plain> {
-        self.told_of_piece(&self.section().tail_piece(piece)).await
-    }
-
-    async fn told_of_piece(&self, key: &Key) -> Result<Plain> {
-        let repository = self.repository();
-        let beginning = repository.fetch_beginning(key).await?;
-        if is_encrypted(&beginning) {
-            let header = repository.with_header(key, &beginning).await?;
-            return plain_of_header(&header).map_err(|fault| fault.of(key));
-        }
-        let json = repository.read_head(key, beginning).await?;
-        Ok(parse_head(key, &json)?.plain)
-    }
-
-    /// What stands in front of a piece, by a ranged read.
-    pub async fn tail_head(&self, piece: TailPiece) -> Result<TailHead> {
-        let key = self.section().tail_piece(piece);
-        let beginning = self.repository().fetch_beginning(&key).await?;
-        let json = self.repository().read_head(&key, beginning).await?;
-        let head = parse_head(&key, &json)?;
-        belongs(&key, piece, &head)?;
-        Ok(head)
-    }
-
-    /// A piece, verified (R7).
-    pub async fn get_tail(&self, piece: TailPiece) -> Result<(TailHead, Vec<u8>)> {
-        let key = self.section().tail_piece(piece);
-        let limit = piece.length() + piece.length() / 64 + MAX_HEAD_BYTES as u64 + (1 << 20);
-        let object = self.repository().fetch(&key, limit.min(2 * MAX_PIECE_BYTES)).await?;
-        let content = self.repository().unseal(&key, object).await?;
-        let (json, frame) = read_skippable(&content, MAX_HEAD_BYTES).map_err(|fault| fault.of(&key))?;
-        let head = parse_head(&key, json)?;
-        belongs(&key, piece, &head)?;
-        let mut bytes = vec![0; piece.length() as usize];
-        let threads = self.repository().compression().threads;
-        let digest = decode(frame, head.plain.length, threads, &MemorySink::new(&mut bytes))
-            .map_err(|fault| fault.of(&key))?;
-        if digest != head.plain.digest {
-            let reason = format!("its content has digest {digest}, not {}", head.plain.digest);
-            return Err(Error::damaged(&key, reason));
-        }
-        Ok((head, bytes))
     }
 
     /// The timelines of which there are pieces, in order.
@@ -212,37 +202,13 @@ impl ClusterRepository {
         Ok(segments)
     }
 
-    /// The pieces of a segment, in order of where they begin.
-    pub async fn tail_pieces(&self, segment: SegmentName) -> Result<Vec<TailPiece>> {
-        let prefix = self.section().tail_of_segment(segment);
-        let (mut pieces, mut after) = (Vec::new(), None);
-        for _ in 0..MAX_PAGES {
-            let page = self.repository().store().list(&prefix, after.as_deref(), false).await?;
-            pieces.extend(
-                page.entries.iter().filter_map(|entry| keys::tail_piece_of(segment, entry.key.name())),
-            );
-            after = page.next;
-            if after.is_none() {
-                return Ok(pieces);
-            }
-        }
-        Err(self.repository().endless(&prefix))
-    }
-
-    /// How many bytes of a segment its pieces have from its start on without a gap; `None` where there are none.
-    pub async fn tail_reach(&self, segment: SegmentName) -> Result<Option<u64>> {
-        let pieces = self.tail_pieces(segment).await?;
-        Ok((!pieces.is_empty()).then(|| TailPiece::reach(&pieces)))
-    }
-
-    /// Removes the pieces of a segment that is there whole, the last one first, so that what is left has no gap; `false` where
-    /// the segment is not there whole, and nothing was removed (R2).
+    /// Removes the pieces of a segment that is there whole; `false` where the segment is not there whole, and nothing was removed (R2).
     pub async fn remove_tail(&self, segment: SegmentName) -> Result<bool> {
         if !self.has_wal(WalFile::Segment(segment)).await? {
             return Ok(false);
         }
-        let pieces = self.tail_pieces(segment).await?;
-        let keys: Vec<Key> = pieces.into_iter().rev().map(|piece| self.section().tail_piece(piece)).collect();
+        let mut keys = self.tail_objects(segment).await?;
+        keys.reverse();
         self.repository().store().delete_all(&keys).await?;
         Ok(true)
     }

@@ -7,10 +7,11 @@
 //!
 //! What may wait for a disk for long (puts, listings, deletes, reads over [`SHORT_READ_BYTES`]) runs on tokio's
 //! blocking threads, so that several go on at once and none holds up a single-threaded runtime; starting one costs
-//! some 50 µs. Sizes and short reads run in place: moving them to a thread would cost more than they do.
+//! some 50 µs. What grows has a thread of its own. Sizes and short reads run in place: moving them to a thread would cost more than they do.
 
 mod failure;
 mod folders;
+mod grow;
 mod list;
 mod names;
 mod put;
@@ -28,10 +29,12 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use self::grow::Spare;
 use self::names::Remembered;
 use self::synced::Synced;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
+use crate::growing::Growing;
 use crate::key::Key;
 use crate::store::{Listing, MAX_OBJECT_BYTES, Put, Store};
 
@@ -56,12 +59,20 @@ struct Root {
     remembered: Remembered,
     /// The folders that this process has made durable.
     synced: Synced,
+    /// A file for the next object that grows.
+    spare: Spare,
 }
 
 impl LocalStore {
     pub(crate) fn new(path: PathBuf) -> Self {
-        let (remembered, synced) = (Remembered::default(), Synced::default());
-        Self { root: Arc::new(Root { path, tidied: AtomicBool::new(false), remembered, synced }) }
+        let root = Root {
+            path,
+            tidied: AtomicBool::new(false),
+            remembered: Remembered::default(),
+            synced: Synced::default(),
+            spare: Spare::default(),
+        };
+        Self { root: Arc::new(root) }
     }
 
     /// Makes the repository's folder, and those above it, where they are missing.
@@ -133,6 +144,18 @@ impl Store for LocalStore {
         body.may_be_put().await;
         let (key, body) = (key.clone(), body.clone());
         self.blocking(move |root| root.put(&key, &body)).await
+    }
+
+    async fn grow(&self, key: &Key, bytes: u64) -> Result<Option<Box<dyn Growing>>> {
+        if bytes > MAX_OBJECT_BYTES {
+            return Err(Error::too_large("make", key.as_str(), bytes));
+        }
+        let key = key.clone();
+        let growing = self.blocking(move |root| root.grow(&key, bytes)).await?;
+        let root = Arc::clone(&self.root);
+        // Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || root.prepare(bytes)));
+        Ok(Some(Box::new(growing)))
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes> {

@@ -63,7 +63,7 @@ impl Root {
     }
 
     /// Moves what was written aside to its name and makes that durable.
-    fn publish(&self, aside: Aside, target: &Path) -> io::Result<Put> {
+    pub(super) fn publish(&self, aside: Aside, target: &Path) -> io::Result<Put> {
         let folder = target.parent().unwrap_or(&self.path);
         for tries in 0..MOVE_TRIES {
             // Falls out of step with whoever removes the folder.
@@ -159,7 +159,7 @@ impl Root {
 
 /// Whether the folder of `target` is there, which everything above it then is as well, and nothing of its name, be it a link that
 /// leads nowhere.
-fn has_room_for(target: &Path) -> bool {
+pub(super) fn has_room_for(target: &Path) -> bool {
     let is_free = fs::symlink_metadata(target).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     is_free && target.parent().is_some_and(Path::is_dir)
 }
@@ -170,21 +170,21 @@ fn is_abandoned(entry: &DirEntry, now: SystemTime) -> bool {
 }
 
 /// A file that is written and synced but has not got its name; removed when dropped before it was moved.
-struct Aside {
+#[derive(Debug)]
+pub(super) struct Aside {
     path: PathBuf,
 }
 
 impl Aside {
     fn write(root: &Path, body: &Body) -> io::Result<Self> {
         let (aside, mut file) = Self::open(root)?;
-        // The umask may have taken something off the mode asked for.
-        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
         write_pieces(&mut file, body)?;
         file.sync_all()?;
         Ok(aside)
     }
 
-    fn open(root: &Path) -> io::Result<(Self, File)> {
+    /// Makes the file, without anything in it.
+    pub(super) fn open(root: &Path) -> io::Result<(Self, File)> {
         let folder = root.join(ASIDE);
         let path = folder.join(format!("{}-{:016x}", std::process::id(), rand::random::<u64>()));
         let open = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path);
@@ -196,7 +196,15 @@ impl Aside {
             }
             opened => opened,
         }?;
-        Ok((Self { path }, file))
+        let aside = Self { path };
+        // The umask may have taken something off the mode asked for.
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        Ok((aside, file))
+    }
+
+    /// Whether nobody has tidied it away.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.exists()
     }
 
     fn moved(self) {

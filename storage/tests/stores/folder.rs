@@ -220,6 +220,7 @@ async fn r21_modes_do_not_depend_on_the_umask() {
     if let Some(folder) = again::role() {
         let store = create(&config(Path::new(&folder))).unwrap();
         assert_eq!(put(&*store, "a/b/c", b"x").await, Put::Created);
+        store.grow(&key("a/d/e"), 4096).await.unwrap().unwrap();
         return;
     }
     for umask in ["000", "022", "027", "077"] {
@@ -228,10 +229,10 @@ async fn r21_modes_do_not_depend_on_the_umask() {
         let before = ["sh", "-c", &format!("umask {umask}; exec \"$@\""), "sh"];
         again::run(&mut again::command(&before, TEST, root.to_str().unwrap()));
         let mode = |path: &str| fs::metadata(root.join(path)).unwrap().mode() & 0o7777;
-        for folder in ["", "..", "a", "a/b", ".aside"] {
+        for folder in ["", "..", "a", "a/b", "a/d", ".aside"] {
             assert_eq!(mode(folder), 0o750, "umask {umask}, folder {folder:?}");
         }
-        assert_eq!(mode("a/b/c"), 0o640, "umask {umask}");
+        assert_eq!((mode("a/b/c"), mode("a/d/e")), (0o640, 0o640), "umask {umask}");
     }
 }
 
@@ -246,6 +247,7 @@ async fn a_full_disk_is_said_and_nothing_is_left_behind() {
     let error = store.put_if_absent(&key("new/large"), &vec![1; 8 << 20].into()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NoSpace, "{error}");
     assert!(error.to_string().contains("make room"), "{error}");
+    assert_eq!(store.grow(&key("new/growing"), 8 << 20).await.unwrap_err().kind, ErrorKind::NoSpace);
     disk.fill();
     let error = store.put_if_absent(&key("new/small"), &vec![1; 1000].into()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NoSpace, "{error}");

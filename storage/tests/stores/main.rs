@@ -8,6 +8,7 @@ mod common;
 mod credentials;
 mod faults;
 mod folder;
+mod growing;
 mod memory;
 mod retries;
 mod s3;

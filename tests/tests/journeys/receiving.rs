@@ -164,6 +164,7 @@ fn killed_under_load(site: &Site, server: &Postgres, round: u32, synchronous: bo
     }
     if synchronous {
         returned = load.commits();
+        assert!(!site.objects("/strip-").is_empty(), "round {round}: commits waited, and for no strip");
     }
     load.stop();
     let name = format!("round-{round}");

@@ -6,6 +6,7 @@ mod again;
 mod index;
 mod known;
 mod made;
+mod strips;
 
 use std::collections::BTreeSet;
 

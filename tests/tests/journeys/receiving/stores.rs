@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use highwater_tests::postgres::Builder;
 use highwater_tests::{
-    Fault, Load, PATIENCE, Postgres, Proxy, S3, Site, SmallDisk, assert_load_is_whole, wait_until,
+    CLUSTER, Fault, Load, PATIENCE, Postgres, Proxy, S3, Site, SmallDisk, assert_load_is_whole, wait_until,
 };
 
 use super::{Receiving, WITH_SLOT, receive, receiver, server, started};
@@ -44,8 +44,13 @@ fn r18_a_host_that_has_only_the_public_key_receives() {
     some_load(&server, &receiving);
     receiving.running.kill9();
     // What is there is compared by what the objects tell without the identity.
-    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    let receiving = receive(&site, &[WITH_SLOT, &["--synchronous"]].concat()).wait_until_streaming();
     some_load(&server, &receiving);
+    receiving.running.kill9();
+    assert!(!site.objects("/strip-").is_empty());
+    // What lies in a strip likewise.
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    receiving.catches_up_with(&server);
     receiving.running.terminate().succeeds();
     assert!(!site.objects("/tail/").is_empty());
     let key = identity.display().to_string();
@@ -97,6 +102,55 @@ fn r01_what_one_of_two_repositories_has_not_is_not_acknowledged() {
         site.highwater(arguments).config(&config).run().succeeds();
         assert_same_load(&recovered(&folder), &server);
     }
+}
+
+#[test]
+fn r01_a_commit_waits_for_a_folder_and_a_bucket() {
+    let store = S3::moto();
+    let site = Site::on_s3(&store);
+    let server = small().start();
+    site.add_cluster(CLUSTER, &server);
+    let near = site.path("near");
+    // The settings of the bucket, and a folder before it.
+    let settings = std::fs::read_to_string(site.config())
+        .unwrap()
+        .replace("[repository]", "[[repository]]\nname = 'far'");
+    let config = site.path("two.toml");
+    let folder = format!("[[repository]]\nname = 'near'\nurl = 'file://{}'\n", near.display());
+    std::fs::write(&config, format!("{folder}{settings}")).unwrap();
+    site.highwater(["init"]).config(&config).run().succeeds();
+    let program = receiver(&site, &[WITH_SLOT, &["--synchronous"]].concat()).config(&config);
+    let receiving = started(&site, program).wait_until_streaming();
+    for repository in ["near", "far"] {
+        site.highwater(["backup", "--repository", repository]).config(&config).run().succeeds();
+    }
+    server.configure("synchronous_standby_names", "highwater");
+    some_load(&server, &receiving);
+    let strips = || files_below(&near).into_iter().filter(|path| path.contains("/strip-")).count();
+    assert!(strips() > 0, "{:#?}", files_below(&near));
+    receiving.running.kill9();
+    server.configure("synchronous_standby_names", "");
+    for repository in ["near", "far"] {
+        let folder = site.path(&format!("from-{repository}"));
+        let to = folder.display().to_string();
+        let arguments = ["restore", "--latest", "--quiet", "--repository", repository, "--to", &to];
+        site.highwater(arguments).config(&config).run().succeeds();
+        assert_same_load(&recovered(&folder), &server);
+    }
+    let verified = site.highwater(["verify", "--deep", "--repository", "near"]).config(&config).run();
+    verified.succeeds();
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push(path.display().to_string()),
+        }
+    }
+    found
 }
 
 #[test]
