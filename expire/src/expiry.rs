@@ -120,13 +120,13 @@ impl Expiry {
         let mut notes = Vec::new();
         if !damaged.is_empty() {
             notes.push(format!(
-                "a verification has found damage in {}: such a backup counts for no rule, and stays as long as it would if it were whole;                  hint: bring back what is named, then `highwater verify --deep` takes this back; else take `highwater backup --full`",
+                "a verification has found damage in {}: such a backup counts for no rule, and stays as long as it would if it were whole; hint: bring back what is named, then `highwater verify --deep` takes this back; else take `highwater backup --full`",
                 damaged.join(", ")
             ));
         }
         if !self.verified.unreadable.is_empty() {
             notes.push(format!(
-                "{} cannot be read: it may be the newest verification, and what that found is not known here; hint: `highwater verify`                  finds it again",
+                "{} cannot be read: it may be the newest verification, and what that found is not known here; hint: `highwater verify` finds it again",
                 self.verified.unreadable[0]
             ));
         }

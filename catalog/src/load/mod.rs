@@ -127,6 +127,8 @@ impl Catalog {
                 Err(error) if self.take_out_damaged(&mut inventory) => {
                     damage.get_or_insert(error);
                 }
+                // There is a way without that segment: it is the backup that keeps from it.
+                Err(error @ PlanError::Unreachable(Unreachable::FoundDamaged { .. })) => return Err(error),
                 Err(error) => return Err(damage.unwrap_or(error)),
             }
         }

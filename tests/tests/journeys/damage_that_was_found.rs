@@ -100,15 +100,20 @@ fn r12_a_plan_does_not_build_on_what_a_verification_has_found_damaged() {
     // Where there is none that is sound, nothing is begun. The second has taken over what the first has.
     let shared = of_first.iter().next().unwrap();
     let sound = hurt(shared);
+    let behind = hurt(&segment);
     verify().ends_with(DAMAGED).says(&first);
+    plan(&["--immediate"]).ends_with(DAMAGED).says("from damaged backups only");
     plan(&["--latest"]).ends_with(DAMAGED).says("from damaged backups only").says("--backup");
     let (folder, output) = restore(&site, "nothing", &["--latest"]);
     output.ends_with(DAMAGED).says("from damaged backups only");
     assert!(!folder.exists());
     assert_eq!(windows()["windows"], serde_json::json!([]));
-    window().says("no backup that is not damaged leads here").says("from it alone every moment");
+    window()
+        .says("no backup that is not damaged leads here")
+        .says("no backup that is not damaged leads to the moments");
 
     // What was brought back is believed when it was proven.
+    replace(&segment, &behind);
     replace(shared, &sound);
     replace(&of_second[0], &pack);
     plan(&["--latest"]).ends_with(DAMAGED);

@@ -154,7 +154,7 @@ fn lost(text: &mut String, doubted: &Doubted, show: Show<'_>) {
         None => {
             _ = writeln!(
                 text,
-                "              from it alone every moment from {from} to {until} could be reached"
+                "              no backup that is not damaged leads to the moments from {from} to {until}"
             );
         }
     }
