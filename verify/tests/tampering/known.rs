@@ -149,7 +149,7 @@ async fn in_pieces(sound: &Objects) {
         objects.remove(&key(&cluster, segment));
         let (cluster, store) = made().cluster(objects);
         for (from, to) in [(0, whole / 2), (whole / 2, until)] {
-            let piece = TailPiece { segment, from, to };
+            let piece = TailPiece::new(segment, from, to);
             let content = Bytes::copy_from_slice(&bytes[from as usize..to as usize]);
             cluster.put_tail(piece, size(), &content[..], None).await.unwrap();
         }
