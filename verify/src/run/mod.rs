@@ -229,6 +229,10 @@ impl Run<'_> {
             let last = SegmentName::ending_at(backup.facts.timeline, backup.facts.stop, size).number(size);
             Some((path, backup.start.0 / size.bytes()..=last))
         });
+        let is_known_damaged = |timeline, number| {
+            let last = self.past.last.as_ref().map(|(_, record)| &record.damaged_wal);
+            last.is_some_and(|damaged| damaged.contains(timeline, number))
+        };
         stretches(inventory, |timeline, number| {
             // What is there in pieces is looked at piece by piece.
             if inventory.is_in_pieces(SegmentName::from_number(timeline, number, size)) {
@@ -237,7 +241,11 @@ impl Run<'_> {
             if let Some((path, numbers)) = &needed {
                 return numbers.contains(&number) && path.segment(number, size).timeline == timeline;
             }
-            let is_new = self.base.as_ref().is_none_or(|base| !base.has(timeline, number));
+            // What was proven before and found damaged since is no news, and is looked at until it is mended.
+            let is_new = self
+                .base
+                .as_ref()
+                .is_none_or(|base| !base.has(timeline, number) || is_known_damaged(timeline, number));
             self.wants_timeline(timeline) && is_new && self.options.samples(&sample_name(timeline, number))
         })
     }

@@ -69,6 +69,14 @@ async fn latest(objects: &Objects) -> Result<Plan, PlanError> {
     Catalog::open(cluster).await.unwrap().plan(&on_the_first).await
 }
 
+/// Verifies what is new; answers whether nothing is damaged, and the objects then.
+async fn since_last(objects: Objects) -> (bool, Objects) {
+    let (cluster, store) = made().cluster(objects);
+    let options = Options { since_last: true, ..Options::deep() };
+    let report = verify(&cluster, &options, &()).await.unwrap();
+    (report.is_well(), store.objects().clone())
+}
+
 /// The last window of the first timeline.
 async fn window(objects: &Objects) -> Window {
     let (cluster, _) = made().cluster(objects.clone());
@@ -131,6 +139,29 @@ async fn damaged_then_mended(sound: &Objects) {
             cluster.last_verification().await.unwrap().wal.contains(TimelineId::FIRST, found.number(size()))
         );
     }
+}
+
+#[test]
+fn r19_what_was_found_damaged_is_no_news_and_is_looked_at_all_the_same() {
+    let sound = &made().objects;
+    runtime().block_on(found_damaged_after_it_was_proven(sound));
+}
+
+async fn found_damaged_after_it_was_proven(sound: &Objects) {
+    let (cluster, _) = made().cluster(sound.clone());
+    let segment = behind_backups(&cluster).await[0];
+    let (report, proven) = verified(sound.clone()).await;
+    assert!(report.is_well(), "{:#?}", report.findings);
+    let spoilt = put_otherwise(&proven, segment, |bytes| bytes[100] ^= 1).await;
+    let (report, objects) = verified(spoilt).await;
+    assert!(!report.is_well());
+    let (is_well, mut objects) = since_last(objects).await;
+    assert!(!is_well, "it is damaged still, although nothing is new");
+    objects.insert(key(&cluster, segment), sound[&key(&cluster, segment)].clone());
+    let (is_well, objects) = since_last(objects).await;
+    assert!(is_well);
+    let (cluster, _) = made().cluster(objects);
+    assert!(cluster.last_verification().await.unwrap().wal.is_empty(), "it was read and found right");
 }
 
 #[test]
