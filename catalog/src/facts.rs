@@ -170,6 +170,13 @@ impl Known {
         self.facts.get(&joint)
     }
 
+    /// Forgets what was read of a segment, and over its borders.
+    pub(crate) fn forget(&mut self, segment: SegmentName) {
+        let is_other = |joint: &Joint| joint.segment != segment && joint.next != Some(segment);
+        self.facts.retain(|joint, _| is_other(joint));
+        self.records.retain(|joint, _| is_other(joint));
+    }
+
     /// The decoded records of a segment, if they were read.
     pub fn records(&self, joint: Joint) -> Option<&Decoded> {
         self.records.get(&joint)

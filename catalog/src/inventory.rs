@@ -142,9 +142,26 @@ impl Inventory {
         self.tails.get(&name).copied().filter(|end| *end < name.end(self.segment_size))
     }
 
+    /// Of a segment that is there in pieces only that much can be read: its timeline went on.
+    pub(crate) fn shorten(&mut self, name: SegmentName, end: Lsn) {
+        let known = self.end_of(name);
+        self.tails.insert(name, end);
+        self.add_lost_end(name.timeline, known);
+    }
+
+    /// The segments that are there in pieces only, with how many bytes of them are.
+    pub(crate) fn in_pieces(&self) -> impl Iterator<Item = (SegmentName, u64)> {
+        self.tails.keys().map(|name| (*name, self.bytes_of(*name)))
+    }
+
     /// Whether a segment that counts as archived is there in pieces only.
     pub fn is_in_pieces(&self, name: SegmentName) -> bool {
         self.tails.contains_key(&name)
+    }
+
+    /// How many bytes are there of a segment that is archived, whole or in pieces.
+    pub fn bytes_of(&self, name: SegmentName) -> u64 {
+        self.end_of(name).bytes_since(name.start(self.segment_size))
     }
 
     /// Up to where a segment is there that is archived, whole or in pieces.
@@ -170,6 +187,7 @@ impl Inventory {
 
     /// Notes that the WAL of a timeline was there up to `known`, which is behind its end now.
     pub fn add_lost_end(&mut self, timeline: TimelineId, known: Lsn) {
+        let known = self.lost_end(timeline).map_or(known, |lost| lost.known.max(known));
         if let Some(reached) = self.end_on(timeline).filter(|reached| *reached < known) {
             self.lost_ends.insert(timeline, LostEnd { reached, known });
         }

@@ -40,7 +40,9 @@ impl std::fmt::Display for Hole {
             write!(f, ", of the first of which there is the beginning up to {from}")?;
         }
         match self.was_there_until {
-            Some(until) => write!(f, "; it was in the repository up to {until}, and has gone from it"),
+            Some(until) => {
+                write!(f, "; it was in the repository up to {until}, and has gone from it or is damaged")
+            }
             None => Ok(()),
         }
     }

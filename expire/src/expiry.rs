@@ -280,7 +280,7 @@ async fn newest_moment(catalog: &mut Catalog, survey: &Survey) -> Result<Option<
     let last: Vec<SegmentName> = inventory.timelines().into_iter().filter_map(last).collect();
     let mut newest = survey.holdings.complete.iter().map(|complete| complete.backup.stop_time).max();
     for segment in last {
-        match catalog.cluster().segment_head(segment).await {
+        match catalog.cluster().segment_head(segment, Some(0)).await {
             Ok(head) => {
                 let held = head.summary.as_ref().and_then(|summary| summary.max_time);
                 newest = newest.max(held).max(head.archived.written);

@@ -101,7 +101,7 @@ async fn r02_r18_a_damaged_piece_is_received_again_and_put_under_other_names() {
         buffer.push(&wal(start, 3100));
         let piece = TailPiece::new(segment(1), 1000, 3000);
         target.put_piece(piece, buffer.slice(start + 1000, start + 3000), None, false).await.unwrap();
-        let tail = cluster.tail_segment(segment(1), size()).await.unwrap().unwrap();
+        let tail = cluster.tail_segment(segment(1), size(), None).await.unwrap().unwrap();
         assert!(tail.object.bytes[..3100] == wal(start, 3100), "what was put again stands for it");
         assert_eq!(tail.end, start + 3100);
         assert_eq!(look(&cluster, Lsn(0)).await.unwrap().stored, start + 3100);

@@ -166,7 +166,7 @@ async fn make_whole(cluster: &ClusterRepository, tail: &Tail, look: Look) -> Res
     if TailPiece::reach(tail.pieces()) < size.bytes() {
         return Ok(false);
     }
-    let bytes = match cluster.tail_segment(segment, size).await {
+    let bytes = match cluster.tail_segment(segment, size, None).await {
         Ok(Some(tail)) if tail.end == segment.end(size) => tail.object.bytes,
         Ok(_) | Err(highwater_repository::Error::Locked { .. }) => return Ok(false),
         Err(error) if error.is_damaged() => return Ok(false),

@@ -375,7 +375,7 @@ impl Simulation {
             let object = self.cluster.get_wal(WalFile::Segment(segment_at(start))).await.unwrap();
             assert!(object.bytes == wal(start, size().bytes()), "segment {number} is not the server's");
         }
-        let rest = self.cluster.get_segment(segment_at(self.end), size()).await.unwrap();
+        let rest = self.cluster.get_segment(segment_at(self.end), size(), None).await.unwrap();
         let start = segment_at(self.end).start(size());
         assert_eq!(rest.bytes[..12_345], wal(start, 12_345));
     }

@@ -108,8 +108,8 @@ impl ClusterRepository {
         let Some(known) = self.reached_behind(timeline, Some(end)).await?.pop() else { return Ok(None) };
         let segment = SegmentName::ending_at(timeline, known, size);
         // The pieces first: they go when the whole segment has come.
-        let pieces = self.tail_reach(segment).await?;
-        let is_there = pieces.is_some_and(|reach| reach >= known.bytes_since(segment.start(size)))
+        let pieces = self.tail(segment).await?;
+        let is_there = pieces.reach() >= known.bytes_since(segment.start(size))
             || self.has_wal(WalFile::Segment(segment)).await?;
         Ok((!is_there).then_some(known))
     }

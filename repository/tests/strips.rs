@@ -55,14 +55,15 @@ async fn bounds(cluster: &ClusterRepository) -> Vec<(u32, u32)> {
 
 /// The segment's pieces give it up to `end`.
 async fn assert_whole_up_to(cluster: &ClusterRepository, end: u32) {
-    let tail = cluster.tail_segment(name(), size()).await.unwrap().unwrap();
+    let tail = cluster.tail_segment(name(), size(), None).await.unwrap().unwrap();
     assert_eq!(tail.end, name().start(size()) + u64::from(end));
     let (there, zeros) = tail.object.bytes.split_at(end as usize);
     assert!(*there == segment(1)[..end as usize] && zeros.iter().all(|byte| *byte == 0));
-    let head = cluster.tail_end(name()).await.unwrap().unwrap();
+    let head = cluster.tail(name()).await.unwrap().end(None).await.unwrap().unwrap();
     assert_eq!(head.received, Some(tail.end));
     assert_eq!(head.summary.unwrap().other["from_the_future"]["kept"], true);
-    assert_eq!(cluster.tail_reach(name()).await.unwrap(), Some(u64::from(end)));
+    let tail = cluster.tail(name()).await.unwrap();
+    assert_eq!((tail.reach(), tail.known()), (u64::from(end), u64::from(end)));
 }
 
 fn is_damage<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -79,7 +80,7 @@ async fn pieces_in_strips_and_alone_give_the_segment() {
         // Nothing is in it yet.
         drop(begin(&cluster).await);
         assert_eq!(bounds(&cluster).await, []);
-        assert!(cluster.tail_segment(name(), size()).await.unwrap().is_none());
+        assert!(cluster.tail_segment(name(), size(), None).await.unwrap().is_none());
         put(&cluster, &[(0, 100), (100, 70_000)]).await;
         assert_whole_up_to(&cluster, 70_000).await;
         put_alone(&cluster, 70_000, 300_001).await;
@@ -148,11 +149,11 @@ async fn r07_what_is_damaged_in_a_strip_is_an_error_unless_others_have_it() {
             spoilt[frames[2 * which] + 100] ^= 1;
             scratch.store.spoil(&key, spoilt.clone());
             assert_eq!(bounds(&cluster).await, all);
-            let said = is_damage(cluster.tail_segment(name(), size()).await);
+            let said = is_damage(cluster.tail_segment(name(), size(), None).await);
             assert!(said.contains(&key), "{said}");
-            is_damage(cluster.get_segment(name(), size()).await);
+            is_damage(cluster.get_segment(name(), size(), None).await);
             if is_last {
-                is_damage(cluster.tail_end(name()).await);
+                is_damage(cluster.tail(name()).await.unwrap().end(None).await);
             }
             let tail = cluster.tail(name()).await.unwrap();
             for (number, piece) in tail.pieces().iter().enumerate() {

@@ -38,22 +38,22 @@ async fn pieces_give_the_segment_as_far_as_they_go() {
     for kind in KINDS {
         let scratch = Scratch::new(kind);
         let cluster = scratch.cluster();
-        assert!(cluster.tail_segment(name(), size()).await.unwrap().is_none());
-        assert!(cluster.tail_end(name()).await.unwrap().is_none());
-        assert!(cluster.get_segment(name(), size()).await.unwrap_err().is_not_found());
-        assert!(cluster.segment_head(name()).await.unwrap_err().is_not_found());
+        assert!(cluster.tail_segment(name(), size(), None).await.unwrap().is_none());
+        assert!(cluster.tail(name()).await.unwrap().end(None).await.unwrap().is_none());
+        assert!(cluster.get_segment(name(), size(), None).await.unwrap_err().is_not_found());
+        assert!(cluster.segment_head(name(), None).await.unwrap_err().is_not_found());
         put(&cluster, &[(0, 100), (100, 70_000), (70_000, 300_001)]).await;
         let whole = segment(1);
-        let tail = cluster.tail_segment(name(), size()).await.unwrap().unwrap();
+        let tail = cluster.tail_segment(name(), size(), None).await.unwrap().unwrap();
         assert_eq!(tail.end, name().start(size()) + 300_001);
         assert!(tail.object.bytes[..300_001] == whole[..300_001], "{kind:?}");
         assert!(tail.object.bytes[300_001..].iter().all(|byte| *byte == 0));
         assert_eq!(tail.object.head.plain, Plain::of(&tail.object.bytes));
-        let head = cluster.tail_end(name()).await.unwrap().unwrap();
+        let head = cluster.tail(name()).await.unwrap().end(None).await.unwrap().unwrap();
         assert_eq!(head.received, Some(tail.end));
         assert_eq!(head.summary.unwrap().other["from_the_future"]["kept"], true);
-        assert_eq!(cluster.segment_head(name()).await.unwrap().received, Some(tail.end));
-        assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == tail.object.bytes);
+        assert_eq!(cluster.segment_head(name(), None).await.unwrap().received, Some(tail.end));
+        assert!(cluster.get_segment(name(), size(), None).await.unwrap().bytes == tail.object.bytes);
         assert_eq!(cluster.tail_timelines().await.unwrap(), [TimelineId::FIRST]);
         assert_eq!(cluster.tail_segments(TimelineId::FIRST).await.unwrap(), [name()]);
         assert_eq!(
@@ -94,11 +94,11 @@ async fn r02_pieces_go_only_when_their_segment_is_there_whole() {
     assert_eq!(cluster.tail(name()).await.unwrap().pieces().len(), 2);
     cluster.put_wal(WalFile::Segment(name()), &segment(1), Some(summary())).await.unwrap();
     // What is there whole is what counts, pieces or not.
-    assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == segment(1));
-    assert_eq!(cluster.segment_head(name()).await.unwrap().received, None);
+    assert!(cluster.get_segment(name(), size(), None).await.unwrap().bytes == segment(1));
+    assert_eq!(cluster.segment_head(name(), None).await.unwrap().received, None);
     assert!(cluster.remove_tail(name()).await.unwrap());
     assert!(cluster.tail_segments(TimelineId::FIRST).await.unwrap().is_empty());
-    assert!(cluster.get_segment(name(), size()).await.unwrap().bytes == segment(1));
+    assert!(cluster.get_segment(name(), size(), None).await.unwrap().bytes == segment(1));
     assert!(cluster.remove_tail(name()).await.unwrap(), "that they are gone already is fine");
 }
 
@@ -124,11 +124,56 @@ async fn r07_a_gap_or_damage_is_an_error_and_never_less_wal() {
                     scratch.store.spoil(&key, other);
                 }
             }
-            let error = cluster.tail_segment(name(), size()).await.unwrap_err();
+            let error = cluster.tail_segment(name(), size(), None).await.unwrap_err();
             assert!(matches!(error, Error::Damaged { .. }), "{kind:?} {hurt}: {error}");
-            let error = cluster.get_segment(name(), size()).await.unwrap_err();
+            let error = cluster.get_segment(name(), size(), None).await.unwrap_err();
             assert!(!error.is_not_found(), "{error}");
+            // What lies in front of it is there, for whoever says that it is enough.
+            assert!(cluster.get_segment(name(), size(), Some(101)).await.unwrap_err().is_damaged());
+            let first = cluster.get_segment(name(), size(), Some(100)).await.unwrap();
+            assert_eq!(first.head.received, Some(name().start(size()) + 100));
+            assert!(
+                first.bytes[..100] == segment(1)[..100] && first.bytes[100..].iter().all(|byte| *byte == 0)
+            );
         }
+    }
+}
+
+#[tokio::test]
+async fn r07_a_damaged_first_piece_leaves_nothing_of_the_segment() {
+    let scratch = Scratch::new(Kind::Lz4);
+    let cluster = scratch.cluster();
+    put(&cluster, &[(0, 100), (100, 200)]).await;
+    let (key, _) = common::only(&scratch.store, "00000000-00000064");
+    scratch.store.spoil(&key, b"nothing".to_vec());
+    for least in [None, Some(1), Some(200)] {
+        let error = cluster.get_segment(name(), size(), least).await.unwrap_err();
+        assert!(error.is_damaged() && error.to_string().contains("00000000-00000064"), "{least:?}: {error}");
+    }
+    assert!(cluster.get_segment(name(), size(), Some(0)).await.unwrap_err().is_not_found());
+    assert_eq!(cluster.tail(name()).await.unwrap().reach(), 200, "by the names");
+}
+
+#[tokio::test]
+async fn a_damaged_head_at_the_end_is_passed_over_by_who_takes_what_there_is() {
+    for kind in KINDS {
+        let scratch = Scratch::new(kind);
+        let cluster = scratch.cluster();
+        put(&cluster, &[(0, 100), (100, 200), (250, 300)]).await;
+        let start = name().start(size());
+        let received = |least: u64| {
+            let cluster = cluster.clone();
+            async move { Ok::<_, Error>(cluster.tail(name()).await?.end(Some(least)).await?.unwrap().received) }
+        };
+        let tail = cluster.tail(name()).await.unwrap();
+        assert_eq!((tail.reach(), tail.known()), (200, 300));
+        assert_eq!(received(200).await.unwrap(), Some(start + 200));
+        assert!(received(201).await.unwrap_err().to_string().contains("from 200 to 250"));
+        let (key, _) = common::only(&scratch.store, "00000064-000000C8");
+        let other = common::only(&scratch.store, "00000000-00000064").1;
+        scratch.store.spoil(&key, other);
+        assert_eq!(received(100).await.unwrap(), Some(start + 100), "{kind:?}");
+        assert!(received(101).await.unwrap_err().to_string().contains("00000064-000000C8"));
     }
 }
 
@@ -157,7 +202,7 @@ async fn r07_other_pieces_stand_for_a_damaged_one() {
             let at = spoilt.len() - 20;
             spoilt[at] ^= 1;
             scratch.store.spoil(&key, spoilt);
-            match cluster.tail_segment(name(), size()).await {
+            match cluster.tail_segment(name(), size(), None).await {
                 Ok(Some(tail)) if damaged.ends_with("12C") => {
                     assert_eq!(tail.end, name().start(size()) + 300);
                     assert!(tail.object.bytes[..300] == segment(1)[..300], "{kind:?}");
@@ -172,7 +217,7 @@ async fn r07_other_pieces_stand_for_a_damaged_one() {
         let other = common::only(&scratch.store, "00000000-00000064").1;
         scratch.store.spoil(&key, other);
         assert_eq!(
-            cluster.tail_end(name()).await.unwrap().unwrap().received,
+            cluster.tail(name()).await.unwrap().end(None).await.unwrap().unwrap().received,
             Some(name().start(size()) + 300)
         );
     }

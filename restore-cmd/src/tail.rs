@@ -24,8 +24,10 @@ pub(crate) async fn fetch(
 ) -> Result<Option<Lsn>, Error> {
     let key = cluster.section().wal(WalFile::Segment(segment));
     let mut hole = None;
+    // Whoever stops in front of what is missing or damaged does not come to it.
+    let least = until.map(|until| until.bytes_since(segment.start(size)) + 1);
     for _ in 0..TRIES {
-        let object = match cluster.get_segment(segment, size).await {
+        let object = match cluster.get_segment(segment, size, least).await {
             Ok(object) => object,
             // An answer about another object, such as a piece's, says nothing of the segment.
             Err(highwater_repository::Error::Store(error))

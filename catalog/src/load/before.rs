@@ -206,7 +206,8 @@ impl Catalog {
             if !self.inventory().has(segment) {
                 break;
             }
-            let object = self.cluster().get_segment(segment, size).await?;
+            let least = Some(self.inventory().bytes_of(segment));
+            let object = self.cluster().get_segment(segment, size, least).await?;
             if records.push_segment(segment, object.bytes).is_err() {
                 break;
             }

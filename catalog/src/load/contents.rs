@@ -95,7 +95,10 @@ pub(super) async fn decode(
     let mut next = Some(joint.segment);
     while let Some(segment) = next {
         let file = WalFile::Segment(segment);
-        let object = cluster.get_segment(segment, size).await.map_err(|error| (segment, error))?;
+        let object = cluster
+            .get_segment(segment, size, Some(inventory.bytes_of(segment)))
+            .await
+            .map_err(|error| (segment, error))?;
         let read = records
             .push_segment(segment, object.bytes)
             .and_then(|()| read_until(&mut records, end, &mut decoded));

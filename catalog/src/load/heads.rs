@@ -30,6 +30,8 @@ pub(super) struct Heads {
     /// Logs read last, the newest at the end.
     kept_logs: VecDeque<(LogName, Arc<LogIndex>)>,
     kept_heads: BTreeMap<SegmentName, Arc<WalHead>>,
+    /// Of segments in pieces of which one is damaged: what the pieces in front of it give.
+    shortened: BTreeMap<SegmentName, Arc<WalHead>>,
     damaged: BTreeMap<SegmentName, String>,
     notes: Vec<String>,
     /// Index objects are put until the store has said that this machine may not.
@@ -45,6 +47,7 @@ impl Heads {
             logs: BTreeMap::new(),
             kept_logs: VecDeque::new(),
             kept_heads: BTreeMap::new(),
+            shortened: BTreeMap::new(),
             damaged: BTreeMap::new(),
             notes: Vec::new(),
             may_write: true,
@@ -82,7 +85,8 @@ impl Heads {
             let in_log = segments.iter().filter(|segment| (segment.timeline, segment.log) == name);
             found.extend(in_log.filter_map(|segment| Some((*segment, index.head(*segment)?.clone()))));
         }
-        let kept = segments.iter().filter_map(|s| Some((*s, self.kept_heads.get(s)?.clone())));
+        let head = |segment| self.shortened.get(segment).or_else(|| self.kept_heads.get(segment));
+        let kept = segments.iter().filter_map(|s| Some((*s, head(s)?.clone())));
         found.extend(kept);
         let missing: BTreeSet<SegmentName> =
             segments.iter().filter(|segment| !found.contains_key(segment)).copied().collect();
@@ -102,7 +106,7 @@ impl Heads {
         let reads = stream::iter(segments).map(|segment| async move {
             let head = match cluster.head_of_listed_wal(WalFile::Segment(segment)).await {
                 // There are pieces of it.
-                Err(error) if error.is_not_found() => cluster.segment_head(segment).await,
+                Err(error) if error.is_not_found() => cluster.segment_head(segment, Some(0)).await,
                 head => head,
             };
             Ok((segment, Arc::new(head.map_err(|error| (segment, error))?)))
@@ -114,6 +118,15 @@ impl Heads {
         }
         self.kept_heads.extend(read.iter().map(|(segment, head)| (*segment, Arc::clone(head))));
         Ok(read)
+    }
+
+    /// Of a segment in pieces only that much can be read.
+    pub(super) fn shorten(&mut self, segment: SegmentName, head: WalHead) {
+        self.shortened.insert(segment, Arc::new(head));
+    }
+
+    pub(super) fn shortened(&self, segment: SegmentName) -> Option<&WalHead> {
+        self.shortened.get(&segment).map(Arc::as_ref)
     }
 
     pub(super) fn note_damage(&mut self, segment: SegmentName, error: Error) -> Error {

@@ -30,7 +30,7 @@ pub(super) async fn read(cluster: &ClusterRepository) -> Result<(Inventory, Inde
         logs.iter().for_each(|log| inventory.add_log(timeline, *log));
         read_timeline(cluster, timeline, logs, &mut inventory).await?;
     }
-    tails.into_iter().for_each(|(segment, end)| inventory.add_tail(segment, end));
+    tail::add(&tails, &mut inventory);
     tail::read_lost(cluster, &mut inventory).await?;
     read_backups(cluster, &mut inventory).await?;
     inventory.other_systems = other_systems(cluster).await?;

@@ -113,7 +113,7 @@ impl Catalog {
                 Ok(_) if self.ask_verification(&mut inventory).await => {}
                 // It ends: each segment is read once.
                 Ok(plan) if let Some(error) = self.read_suspects(&plan).await? => {
-                    self.take_out_damaged(&mut inventory);
+                    self.take_out_damaged(&mut inventory).await?;
                     damage.get_or_insert(error);
                 }
                 Ok(mut plan) => {
@@ -124,7 +124,7 @@ impl Catalog {
                 // It ends: each log is listed once.
                 Err(_) if self.list_gone(&mut inventory).await? => {}
                 // It ends: each round takes a segment out.
-                Err(error) if self.take_out_damaged(&mut inventory) => {
+                Err(error) if self.take_out_damaged(&mut inventory).await? => {
                     damage.get_or_insert(error);
                 }
                 // There is a way without that segment: it is the backup that keeps from it.
@@ -160,7 +160,7 @@ impl Catalog {
                 // It ends: each log is listed once.
                 Err(_) if self.list_gone(&mut inventory).await? => {}
                 // It ends: each round takes a segment out.
-                Err(_) if self.take_out_damaged(&mut inventory) => {}
+                Err(_) if self.take_out_damaged(&mut inventory).await? => {}
                 Err(error) => return Err(error),
             }
         }
@@ -183,20 +183,63 @@ impl Catalog {
                 // It ends: each log is listed once.
                 Err(_) if self.list_gone(&mut inventory).await? => {}
                 // It ends: each round takes a segment out.
-                Err(_) if self.take_out_damaged(&mut inventory) => {}
+                Err(_) if self.take_out_damaged(&mut inventory).await? => {}
                 settled => return settled,
             }
         }
     }
 
-    /// Takes the segments that were found damaged out of an inventory; `false` where there are none in it.
-    fn take_out_damaged(&self, inventory: &mut Inventory) -> bool {
+    /// Takes the segments that were found damaged out of an inventory, but for the pieces of one that lie in front of the damage; `false`
+    /// where there are none in it.
+    async fn take_out_damaged(
+        &mut self,
+        inventory: &mut Inventory,
+    ) -> Result<bool, highwater_repository::Error> {
         let mut found = false;
-        for segment in self.heads.damaged().keys() {
-            found |= inventory.has(*segment);
-            inventory.remove_segment(*segment);
+        for segment in self.heads.damaged().keys().copied().collect::<Vec<_>>() {
+            if !inventory.has(segment) {
+                continue;
+            }
+            match self.beginning_in_pieces(inventory, segment).await? {
+                Some(end) if end == inventory.end_of(segment) => {}
+                Some(end) => {
+                    inventory.shorten(segment, end);
+                    found = true;
+                }
+                None => {
+                    inventory.remove_segment(segment);
+                    found = true;
+                }
+            }
         }
-        found
+        Ok(found)
+    }
+
+    /// Up to where a damaged segment can be read that is there in pieces only; `None` where nothing of it can.
+    async fn beginning_in_pieces(
+        &mut self,
+        inventory: &Inventory,
+        segment: SegmentName,
+    ) -> Result<Option<Lsn>, highwater_repository::Error> {
+        if !inventory.is_in_pieces(segment) {
+            return Ok(None);
+        }
+        if let Some(head) = self.heads.shortened(segment) {
+            return Ok(head.received);
+        }
+        match self.cluster.get_segment(segment, inventory.segment_size, Some(0)).await {
+            Ok(object) => {
+                // Where all pieces are sound, what they hold is not.
+                let end = object.head.received.filter(|end| *end < inventory.end_of(segment));
+                if end.is_some() {
+                    self.known.forget(segment);
+                    self.heads.shorten(segment, object.head);
+                }
+                Ok(end)
+            }
+            Err(error) if error.is_not_found() || error.is_damaged() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// A plan that was made as if damaged segments were missing. It stands where they lie on other timelines, or behind a stop

@@ -5,20 +5,47 @@ use highwater_wal::{Lsn, SegmentName, SegmentSize};
 
 use crate::Inventory;
 
-/// A segment of which there are pieces, and where they end.
-pub(super) type Tail = (SegmentName, Lsn);
+/// A segment of which there are pieces.
+#[derive(Debug)]
+pub(super) struct Tail {
+    segment: SegmentName,
+    /// Where those end that can be read, one behind the other.
+    end: Lsn,
+    /// Where the last of them ends: further than `end` where one is missing or damaged.
+    known: Lsn,
+}
 
 /// All of them, in the order of timelines and segments.
 pub(super) async fn read(cluster: &ClusterRepository, size: SegmentSize) -> Result<Vec<Tail>, Error> {
     let mut tails = Vec::new();
     for timeline in cluster.tail_timelines().await? {
         for segment in cluster.tail_segments(timeline).await? {
-            if let Some(reach) = cluster.tail_reach(segment).await? {
-                tails.push((segment, segment.start(size) + reach));
+            let pieces = cluster.tail(segment).await?;
+            let start = segment.start(size);
+            let end = match pieces.end(Some(0)).await {
+                Ok(head) => head.and_then(|head| head.received).unwrap_or(start),
+                // Who cannot read them goes by their names, and those that were removed since have come whole.
+                Err(Error::Locked { .. }) => start + pieces.reach(),
+                Err(error) if error.is_not_found() => start + pieces.reach(),
+                Err(error) => return Err(error),
+            };
+            if pieces.known() > 0 {
+                tails.push(Tail { segment, end, known: start + pieces.known() });
             }
         }
     }
     Ok(tails)
+}
+
+/// Adds them. What is missing of one, or damaged, shows that its timeline went on.
+pub(super) fn add(tails: &[Tail], inventory: &mut Inventory) {
+    let size = inventory.segment_size;
+    for tail in tails.iter().filter(|tail| tail.end > tail.segment.start(size)) {
+        inventory.add_tail(tail.segment, tail.end);
+    }
+    for tail in tails.iter().filter(|tail| tail.end < tail.known) {
+        inventory.add_lost_end(tail.segment.timeline, tail.known);
+    }
 }
 
 /// How far each timeline's WAL is known to have been there, where that is further than it is.
@@ -56,15 +83,47 @@ mod tests {
         ] {
             let mut inventory = Inventory::empty("main", SystemId(7), size);
             whole.iter().for_each(|number| inventory.add_segment(one(*number)));
-            tails.iter().for_each(|(number, end)| inventory.add_tail(one(*number), *end));
+            let tails: Vec<Tail> = tails
+                .iter()
+                .map(|(number, end)| Tail { segment: one(*number), end: *end, known: *end })
+                .collect();
+            add(&tails, &mut inventory);
             let path = Path::root(TimelineId::FIRST);
             assert_eq!(path.run_from(&inventory, 1), Some(reached), "{whole:?} {tails:?}");
             assert_eq!(path.next_from(&inventory, reached + 1), next, "{whole:?} {tails:?}");
-            let ends: Vec<Option<Lsn>> = tails
-                .iter()
-                .map(|(number, end)| inventory.unfinished_end(one(*number)).or(Some(*end)))
-                .collect();
-            assert_eq!(ends, tails.iter().map(|(_, end)| Some(*end)).collect::<Vec<_>>());
+            assert!(
+                tails.iter().all(|tail| inventory.end_of(tail.segment) == tail.end),
+                "{whole:?} {tails:?}"
+            );
+            assert_eq!(inventory.lost_end(TimelineId::FIRST), None);
+        }
+    }
+
+    #[test]
+    fn r06_what_is_missing_between_pieces_or_damaged_shows_that_the_timeline_went_on() {
+        let size = SegmentSize::DEFAULT;
+        let one = |number: u64| SegmentName::from_number(TimelineId::FIRST, number, size);
+        let start = one(2).start(size);
+        for (whole, end, known, lost) in [
+            (vec![1], 100, 100, None),
+            (vec![1], 100, 200, Some((start + 100, start + 200))),
+            // Nothing of it can be read.
+            (vec![1], 0, 200, Some((start, start + 200))),
+            // It has come whole, or what lies behind it shows the same.
+            (vec![1, 2], 100, 200, None),
+            (vec![1, 3], 100, 200, None),
+        ] {
+            let mut inventory = Inventory::empty("main", SystemId(7), size);
+            whole.iter().for_each(|number| inventory.add_segment(one(*number)));
+            let tail = Tail { segment: one(2), end: start + end, known: start + known };
+            add(&[tail], &mut inventory);
+            let found = inventory.lost_end(TimelineId::FIRST).map(|lost| (lost.reached, lost.known));
+            assert_eq!(found, lost, "{whole:?} {end} {known}");
+            assert_eq!(inventory.has(one(2)), end > 0 || whole.contains(&2));
+            // A mark that knows less takes nothing back.
+            inventory.add_lost_end(TimelineId::FIRST, start + 150);
+            let now = inventory.lost_end(TimelineId::FIRST).map(|lost| lost.known);
+            assert_eq!(now.filter(|_| lost.is_some()), lost.map(|(_, known)| known));
         }
     }
 }

@@ -43,36 +43,63 @@ pub(crate) fn chain(pieces: &[TailPiece]) -> (Vec<TailPiece>, u32) {
     }
 }
 
-/// Takes a damaged piece out, where others have its bytes; `false` where they do not.
-fn do_without(pieces: &mut Vec<TailPiece>, damaged: TailPiece) -> bool {
-    let others: Vec<TailPiece> = pieces.iter().copied().filter(|piece| *piece != damaged).collect();
-    let is_spare = others.len() < pieces.len() && chain(&others).1 == chain(pieces).1;
-    if is_spare {
-        *pieces = others;
-    }
-    is_spare
+/// The pieces of a segment, of which those that turn out to be damaged are taken out: others may have their bytes.
+struct Sound {
+    pieces: Vec<TailPiece>,
+    /// Where the last of them ended, damaged or not, in bytes from the segment's start.
+    known: u32,
+    /// What was found of the first that was taken out and that no other stands for.
+    fault: Option<Error>,
 }
 
-impl ClusterRepository {
-    /// What the pieces of a segment hold: the head that the segment would have if it ended there. `None`
-    /// where there are no pieces.
+impl Sound {
+    fn new(pieces: Vec<TailPiece>) -> Sound {
+        let known = pieces.iter().map(|piece| piece.to).max().unwrap_or_default();
+        Sound { pieces, known, fault: None }
+    }
+
+    /// Takes a piece out; an error that is no piece's damage is given back.
+    fn take_out(&mut self, piece: TailPiece, error: Error) -> Result<()> {
+        let before = self.pieces.len();
+        let reached = chain(&self.pieces).1;
+        self.pieces.retain(|other| *other != piece);
+        if !error.is_damaged() || self.pieces.len() == before {
+            return Err(error);
+        }
+        if chain(&self.pieces).1 < reached {
+            self.fault.get_or_insert(error);
+        }
+        Ok(())
+    }
+}
+
+impl Tail {
+    /// What the pieces hold: the head that the segment would have if it ended where they do. `None` where there are no pieces.
+    ///
+    /// `least` is how many of the segment's bytes they have to have at least. Where it is `None` they have to go as far as any of them
+    /// says, so that a missing or a damaged piece is an error.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where a piece is missing between others, or damaged and no others have its bytes.
-    pub async fn tail_end(&self, segment: SegmentName) -> Result<Option<WalHead>> {
-        let tail = self.tail(segment).await?;
-        let mut pieces = tail.pieces().to_vec();
+    /// [`Error::Damaged`] where a piece in front of `least` is missing, or damaged and no others have its bytes.
+    pub async fn end(&self, least: Option<u64>) -> Result<Option<WalHead>> {
+        let mut sound = Sound::new(self.pieces().to_vec());
         // It ends: each round takes a piece out.
         loop {
-            let (taken, _) = self.unbroken(segment, &pieces)?;
-            let Some(last) = taken.last() else { return Ok(None) };
-            let head = match tail.head(*last).await {
-                Err(error) if error.is_damaged() && do_without(&mut pieces, *last) => continue,
-                head => head?,
+            let (taken, end) = chain(&sound.pieces);
+            let Some(last) = taken.last().copied() else {
+                return self.goes_far_enough(sound, end, least).map(|()| None);
             };
+            let head = match self.head(last).await {
+                Err(error) => {
+                    sound.take_out(last, error)?;
+                    continue;
+                }
+                Ok(head) => head,
+            };
+            self.goes_far_enough(sound, end, least)?;
             return Ok(Some(WalHead {
                 version: WalHead::VERSION,
-                file: WalFile::Segment(segment),
+                file: WalFile::Segment(self.segment()),
                 plain: head.plain,
                 archived: head.archived,
                 summary: head.summary,
@@ -81,19 +108,43 @@ impl ClusterRepository {
         }
     }
 
-    /// The segment put together from its pieces, verified (R7); `None` where there are none.
+    /// An error where what is sound of the pieces, up to `end`, does not go as far as it has to.
+    fn goes_far_enough(&self, sound: Sound, end: u32, least: Option<u64>) -> Result<()> {
+        if end >= sound.known || least.is_some_and(|least| u64::from(end) >= least) {
+            return Ok(());
+        }
+        Err(sound.fault.unwrap_or_else(|| {
+            let behind = sound.pieces.iter().map(|piece| piece.from).filter(|from| *from > end).min();
+            let until = behind.unwrap_or(sound.known);
+            self.damaged(format!("the bytes from {end} to {until} of it are missing"))
+        }))
+    }
+}
+
+impl ClusterRepository {
+    /// The segment put together from its pieces, verified (R7); `None` where there are none. `least` as for
+    /// [`Tail::end`].
     ///
     /// # Errors
-    /// As for [`ClusterRepository::tail_end`].
-    pub async fn tail_segment(&self, segment: SegmentName, size: SegmentSize) -> Result<Option<TailSegment>> {
+    /// As for [`Tail::end`].
+    pub async fn tail_segment(
+        &self,
+        segment: SegmentName,
+        size: SegmentSize,
+        least: Option<u64>,
+    ) -> Result<Option<TailSegment>> {
         let tail = Arc::new(self.tail(segment).await?);
-        let mut pieces = tail.pieces().to_vec();
+        let mut sound = Sound::new(tail.pieces().to_vec());
         // It ends: each round takes a piece out.
         loop {
-            let (taken, _) = self.unbroken(segment, &pieces)?;
+            let (taken, end) = chain(&sound.pieces);
             match self.put_together(&tail, size, taken).await {
-                Err((Some(piece), error)) if error.is_damaged() && do_without(&mut pieces, piece) => {}
-                read => return read.map_err(|(_, error)| error),
+                Ok(read) => {
+                    tail.goes_far_enough(sound, end, least)?;
+                    return Ok(read);
+                }
+                Err((Some(piece), error)) => sound.take_out(piece, error)?,
+                Err((None, error)) => return Err(error),
             }
         }
     }
@@ -126,13 +177,13 @@ impl ClusterRepository {
                 read.map_err(|error| (None, Error::Codec(std::io::Error::other(error))))??;
             if found.segment_size != size {
                 let reason = format!("its segments have {:?}", found.segment_size);
-                return Err((None, self.damaged_tail(segment, reason)));
+                return Err((None, tail.damaged(reason)));
             }
             if piece == last {
                 head = Some(found);
             }
             let place = bytes.get_mut(piece.from as usize..piece.to as usize);
-            let too_long = || (None, self.damaged_tail(segment, "a piece is longer than it".to_owned()));
+            let too_long = || (None, tail.damaged("a piece is longer than it".to_owned()));
             let place = place.ok_or_else(too_long)?;
             place.copy_from_slice(&content);
         }
@@ -148,17 +199,22 @@ impl ClusterRepository {
         Ok(Some(TailSegment { end: last.end(size), object: WalObject { head, bytes } }))
     }
 
-    /// A segment that is there whole, or put together from its pieces.
+    /// A segment that is there whole, or put together from its pieces; `least` as for [`Tail::end`].
     ///
     /// # Errors
     /// A store error of kind not-found where there is neither; [`Error::Damaged`].
-    pub async fn get_segment(&self, segment: SegmentName, size: SegmentSize) -> Result<WalObject> {
+    pub async fn get_segment(
+        &self,
+        segment: SegmentName,
+        size: SegmentSize,
+        least: Option<u64>,
+    ) -> Result<WalObject> {
         let file = WalFile::Segment(segment);
         let error = match self.get_wal(file).await {
             Err(error) if error.is_not_found() => error,
             found => return found,
         };
-        let tail = self.tail_segment(segment, size).await;
+        let tail = self.tail_segment(segment, size, least).await;
         // Had the whole segment come meanwhile, pieces may have gone before they were listed, and those left would be less.
         match (tail, self.get_wal(file).await) {
             (tail, Err(again)) if again.is_not_found() => Ok(tail?.ok_or(error)?.object),
@@ -167,31 +223,17 @@ impl ClusterRepository {
     }
 
     /// What stands in front of a segment that is there whole, or of what its pieces give. As [`ClusterRepository::get_segment`].
-    pub async fn segment_head(&self, segment: SegmentName) -> Result<WalHead> {
+    pub async fn segment_head(&self, segment: SegmentName, least: Option<u64>) -> Result<WalHead> {
         let file = WalFile::Segment(segment);
         let error = match self.wal_head(file).await {
             Err(error) if error.is_not_found() => error,
             found => return found,
         };
-        let tail = self.tail_end(segment).await;
+        let tail = self.tail(segment).await?.end(least).await;
         match (tail, self.wal_head(file).await) {
             (tail, Err(again)) if again.is_not_found() => tail?.ok_or(error),
             (_, found) => found,
         }
-    }
-
-    /// The chain of pieces from the segment's start on, which has to hold the last of them.
-    fn unbroken(&self, segment: SegmentName, pieces: &[TailPiece]) -> Result<(Vec<TailPiece>, u32)> {
-        let (taken, end) = chain(pieces);
-        match pieces.iter().find(|piece| piece.to > end) {
-            None => Ok((taken, end)),
-            Some(behind) => Err(self
-                .damaged_tail(segment, format!("the bytes from {end} to {} of it are missing", behind.from))),
-        }
-    }
-
-    fn damaged_tail(&self, segment: SegmentName, reason: String) -> Error {
-        Error::damaged(self.section().tail_of_segment(segment), reason)
     }
 }
 

@@ -108,12 +108,6 @@ impl ClusterRepository {
         Err(self.repository().endless(&prefix))
     }
 
-    /// How many bytes of a segment its pieces have from its start on without a gap; `None` where there are none.
-    pub async fn tail_reach(&self, segment: SegmentName) -> Result<Option<u64>> {
-        let tail = self.tail(segment).await?;
-        Ok((!tail.pieces.is_empty()).then(|| TailPiece::reach(&tail.pieces)))
-    }
-
     /// Reads a strip. What seems to be damaged may have been on its way: then it is there when it is read again, since what lies
     /// behind it was written later.
     async fn read_strip(&self, key: &Key) -> Result<ReadStrip> {
@@ -141,6 +135,21 @@ impl Tail {
     /// The pieces, in order of where they begin; also those that are damaged.
     pub fn pieces(&self) -> &[TailPiece] {
         &self.pieces
+    }
+
+    /// How many bytes of the segment the pieces have from its start on without a gap.
+    pub fn reach(&self) -> u64 {
+        TailPiece::reach(&self.pieces)
+    }
+
+    /// How many bytes of the segment the last of them says that there were.
+    pub fn known(&self) -> u64 {
+        self.pieces.iter().map(|piece| u64::from(piece.to)).max().unwrap_or_default()
+    }
+
+    /// What is wrong with the pieces all in all.
+    pub(super) fn damaged(&self, reason: String) -> Error {
+        Error::damaged(self.cluster.section().tail_of_segment(self.segment), reason)
     }
 
     /// The object that holds a piece.

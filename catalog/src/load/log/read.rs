@@ -233,13 +233,14 @@ impl Reader<'_> {
         };
         let length = size.bytes();
         let mut bytes = self.buffers.lend(length as usize);
+        let least = self.stock.in_pieces.get(&number).copied();
         // On a task of its own: unpacking one segment and reading another keep two cores busy.
         let task = tokio::spawn(async move {
             match cluster.get_wal_into(file, &MemorySink::new(bytes.as_mut())).await {
                 Ok(head) => Ok((head.plain.length, bytes)),
                 // There are pieces of it.
                 Err(error) if error.is_not_found() => {
-                    let mut object = cluster.get_segment(name, size).await?;
+                    let mut object = cluster.get_segment(name, size, least).await?;
                     let found = object.bytes.len() as u64;
                     // What lies behind the last piece of a segment is no WAL.
                     let received = object.head.received.map(|end| end.bytes_since(name.start(size)));

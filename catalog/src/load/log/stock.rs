@@ -25,14 +25,22 @@ pub(super) struct Stock {
     pub runs: Vec<RangeInclusive<u64>>,
     /// Segments of which only a part is there, by number.
     pub parts: BTreeMap<u64, Part>,
+    /// Segments that are there in pieces, by number, with how many bytes of them are.
+    pub in_pieces: BTreeMap<u64, u64>,
 }
 
 impl Stock {
     /// What is there of a path.
     pub fn of(inventory: &Inventory, path: &Path) -> Stock {
-        let mut stock = Stock { runs: runs(inventory, path), parts: parts(inventory, path) };
-        let is_cut_short =
-            |number: u64| inventory.unfinished_end(path.segment(number, inventory.segment_size)).is_some();
+        let size = inventory.segment_size;
+        let is_on = |name: &SegmentName| path.segment(name.number(size), size) == *name;
+        let in_pieces = inventory.in_pieces().filter(|(name, _)| is_on(name));
+        let mut stock = Stock {
+            runs: runs(inventory, path),
+            parts: parts(inventory, path),
+            in_pieces: in_pieces.map(|(name, bytes)| (name.number(size), bytes)).collect(),
+        };
+        let is_cut_short = |number: u64| inventory.unfinished_end(path.segment(number, size)).is_some();
         for number in stock.parts.keys() {
             let at = stock.runs.partition_point(|run| run.start() < number);
             match at.checked_sub(1).map(|before| &mut stock.runs[before]) {
@@ -147,7 +155,7 @@ mod tests {
         let of = |more: &[(u32, u64)], partials: &[(u32, u64)], timeline: u32| {
             let inventory = inventory(&[&shared, more].concat(), partials);
             let path = inventory.path(TimelineId::new(timeline).unwrap()).unwrap();
-            let Stock { runs, parts } = Stock::of(&inventory, &path);
+            let Stock { runs, parts, .. } = Stock::of(&inventory, &path);
             let parts = parts.values().map(|part| format!("{} < {}", part.file, part.until));
             (runs, parts.collect::<Vec<String>>().join(", "))
         };
@@ -193,7 +201,7 @@ mod tests {
         ] {
             assert_eq!(of(more, partials, timeline), (runs, parts), "{what}");
         }
-        let stock = Stock { runs: vec![3..=5], parts: BTreeMap::new() };
+        let stock = Stock { runs: vec![3..=5], ..Stock::default() };
         assert_eq!(stock.missing_behind(&(3..=5)), 6);
         let part = Part { file: WalFile::Partial(five), segment: five, until: Lsn(0x0500_1000) };
         assert_eq!(Stock { parts: [(5, part)].into(), ..stock }.missing_behind(&(3..=5)), 5);

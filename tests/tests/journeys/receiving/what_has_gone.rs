@@ -84,6 +84,47 @@ fn r06_pieces_that_have_gone_from_the_end_are_missed() {
 }
 
 #[test]
+fn r12_commits_in_front_of_a_piece_that_is_missing_or_damaged_are_reached() {
+    let site = Site::on_folder();
+    let server = server(&site, Postgres::builder());
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    server.sql("create table t as select 1 as n");
+    receiving.catches_up_with(&server);
+    let known = |site: &Site| -> BTreeSet<PathBuf> { site.objects("/tail/").into_iter().collect() };
+    let before = known(&site);
+    server.sql("insert into t values (2)");
+    receiving.catches_up_with(&server);
+    let middle: Vec<PathBuf> = known(&site).difference(&before).cloned().collect();
+    server.sql("insert into t values (3)");
+    receiving.catches_up_with(&server);
+    // Nothing is left that could send it again.
+    receiving.running.terminate().succeeds();
+    drop(server);
+    let contents: Vec<Vec<u8>> = middle.iter().map(|piece| std::fs::read(piece).unwrap()).collect();
+    assert!(!middle.is_empty());
+
+    middle.iter().for_each(|piece| std::fs::remove_file(piece).unwrap());
+    let (_, output) = restore(&site, "missing", &["--latest"]);
+    let last = lsn_in(&output.ends_with(4).says("or is damaged").stderr);
+    assert_eq!(rows(&bring_back(&site, "in-front", &["--lsn", &last])), "1");
+    site.highwater(["verify"]).run().ends_with(4).says("are missing");
+    site.highwater(["status"]).run().succeeds().says("ALARM");
+    let log = site.highwater(["log"]).run().succeeds();
+    assert_eq!(log.stdout.matches("public.t +1").count(), 1, "{}", log.stdout);
+
+    // They are back, and damaged: a plan that goes by their names is not carried out further than they can be read.
+    for (piece, content) in middle.iter().zip(&contents) {
+        let mut damaged = content.clone();
+        let at = damaged.len() - 20;
+        damaged[at] ^= 1;
+        std::fs::write(piece, damaged).unwrap();
+    }
+    site.highwater(["verify", "--deep"]).run().ends_with(4);
+    assert_eq!(rows(&bring_back(&site, "in-front-of-damage", &["--lsn", &last])), "1");
+}
+
+#[test]
 fn a_newest_segment_that_has_gone_is_missed_once_a_verification_has_seen_it() {
     let site = Site::on_folder();
     let server = archiving(&site, Postgres::builder());
