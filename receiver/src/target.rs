@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -9,6 +10,8 @@ use highwater_repository::{ClusterRepository, Strip, TailPiece};
 use highwater_wal::{
     Check, Lsn, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineId, WalFile,
 };
+
+use tokio::time::timeout;
 
 use crate::buffer::Chunks;
 use crate::error::Result;
@@ -31,6 +34,9 @@ pub(crate) trait Target: Send + Sync + 'static {
     /// Leaves a mark that a timeline's WAL is there up to `lsn`; it stands for those before it.
     async fn mark(&self, timeline: TimelineId, lsn: Lsn) -> Result<()>;
 }
+
+/// An append to a strip that takes longer is not waited for.
+const APPEND_LIMIT: Duration = Duration::from_secs(30);
 
 /// All configured repositories (R1).
 #[derive(Debug)]
@@ -129,22 +135,23 @@ impl Repositories {
         if piece.length() > Strip::LONGEST_PIECE_BYTES {
             return false;
         }
+        let size = self.size;
+        let put = |strip| put_within_limit(strip, piece, size, bytes.clone(), summary.clone());
         let open = self.strips().remove(&place).filter(|strip| strip.segment() == piece.segment);
-        if let Some(mut strip) = open {
-            match strip.put(piece, self.size, bytes, summary.clone()).await {
-                Ok(true) => {
+        if let Some(strip) = open {
+            match put(strip).await {
+                Some((strip, true)) => {
                     self.strips().insert(place, strip);
                     return true;
                 }
-                Ok(false) => {}
-                Err(_) => return false,
+                // It is full.
+                Some((_, false)) => {}
+                None => return false,
             }
         }
-        let Ok(Some(mut strip)) = cluster.begin_strip(piece.segment).await else { return false };
-        let is_put = strip.put(piece, self.size, bytes, summary).await.is_ok_and(|is_put| is_put);
-        if is_put {
-            self.strips().insert(place, strip);
-        }
+        let Ok(Some(strip)) = cluster.begin_strip(piece.segment).await else { return false };
+        let Some((strip, is_put)) = put(strip).await else { return false };
+        self.strips().insert(place, strip);
         is_put
     }
 
@@ -173,5 +180,25 @@ impl Repositories {
         // The second one tells what both hold.
         Box::pin(self.put(cluster, TailPiece { to: middle, ..piece }, &first, None)).await?;
         Box::pin(self.put(cluster, TailPiece { from: middle, ..piece }, &second, summary)).await
+    }
+}
+
+/// Puts a piece into a strip. Answers whether that had room for it; `None` where it has failed, and is given up.
+///
+/// A disk that hangs holds up whoever appends, so that is a task of its own.
+async fn put_within_limit(
+    mut strip: Strip,
+    piece: TailPiece,
+    size: SegmentSize,
+    bytes: Chunks,
+    summary: Option<Summary>,
+) -> Option<(Strip, bool)> {
+    let putting = tokio::spawn(async move {
+        let put = strip.put(piece, size, &bytes, summary).await;
+        (strip, put)
+    });
+    match timeout(APPEND_LIMIT, putting).await {
+        Ok(Ok((strip, Ok(has_room)))) => Some((strip, has_room)),
+        _ => None,
     }
 }

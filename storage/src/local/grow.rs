@@ -1,24 +1,26 @@
 //! Objects that grow: files that have their full length, as written zeros, before the first byte is added.
 //!
 //! A file that is only made longer, or whose blocks were only reserved, costs a write of the file system's own with each sync. Written
-//! zeros are made aside, ahead of when they are needed, and an append is one write over them and one `fdatasync`, by a thread that
-//! does nothing else: so it waits for no other work, and nothing but its caller waits for a disk that hangs.
+//! zeros are made aside, ahead of when they are needed, and an append is one write over them and one `fdatasync`.
+//!
+//! An append runs in place. Somebody waits for each, and to hand it to another thread and its answer back would cost a busy machine more
+//! than the write. So it holds up the thread of the runtime that it runs on; a thread beside it sees that one that hangs holds up no other.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 
 use super::put::Aside;
 use super::{Root, failure};
 use crate::body::Body;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::growing::{Growing, given_up, no_room, taken};
 use crate::key::Key;
 use crate::store::Put;
@@ -93,39 +95,28 @@ impl Root {
     }
 }
 
-/// A file that grows, and the thread that writes it.
+/// A file that grows.
 #[derive(Debug)]
 pub(super) struct GrowingFile {
     key: Key,
+    path: PathBuf,
     room: u64,
-    work: Sender<Work>,
     /// A call was begun and has not answered with success.
     is_given_up: bool,
-}
-
-#[derive(Debug)]
-struct Work {
-    body: Body,
-    behind: Body,
-    answer: oneshot::Sender<Result<()>>,
+    writer: Arc<Mutex<Writer>>,
+    /// Dropped with it, which the thread beside it notices.
+    _used: Sender<()>,
 }
 
 impl GrowingFile {
     fn new(key: &Key, path: PathBuf, file: File, bytes: u64) -> io::Result<GrowingFile> {
-        let (work, given) = channel();
-        let writer = Writer { key: key.clone(), path, file, at: 0, is_unsynced: false };
-        std::thread::Builder::new().name("growing".to_owned()).spawn(move || writer.run(&given))?;
-        Ok(GrowingFile { key: key.clone(), room: bytes, work, is_given_up: false })
-    }
-
-    async fn ask(&self, body: Body, behind: Body) -> Result<()> {
-        let (answer, answered) = oneshot::channel();
-        let lost = || {
-            let message = "the thread that writes it was lost. hint: look at the machine's log for failures of the disk";
-            Error::new(ErrorKind::Other, "append to", self.key.as_str(), message)
-        };
-        self.work.send(Work { body, behind, answer }).map_err(|_| lost())?;
-        answered.await.map_err(|_| lost())?
+        let writer = Writer { file, at: 0, unsynced_since: None, has_failed: false };
+        let writer = Arc::new(Mutex::new(writer));
+        let (used, is_used) = channel();
+        let (beside, runtime) = (Arc::clone(&writer), Handle::try_current().ok());
+        let thread = std::thread::Builder::new().name("growing".to_owned());
+        thread.spawn(move || watch(&beside, &is_used, runtime.as_ref()))?;
+        Ok(GrowingFile { key: key.clone(), path, room: bytes, is_given_up: false, writer, _used: used })
     }
 }
 
@@ -139,7 +130,8 @@ impl Growing for GrowingFile {
         if length > self.room {
             return Err(no_room(self.key.as_str(), length, self.room));
         }
-        self.ask(body, behind).await?;
+        let done = lock(&self.writer).append(&body, &behind);
+        done.map_err(|error| failure::from_io("append to", self.key.as_str(), &self.path, error))?;
         (self.room, self.is_given_up) = (self.room - length, false);
         Ok(())
     }
@@ -149,52 +141,57 @@ impl Growing for GrowingFile {
     }
 }
 
-/// What the thread works on.
+/// Syncs what was added behind the last append, and ends when nobody uses the file any more.
+///
+/// An append that hangs holds up a thread of the runtime, and with it, perhaps, the look-out for everything that the
+/// runtime's other tasks wait for. Something new to do makes the runtime wake another thread, which takes it over.
+fn watch(writer: &Mutex<Writer>, is_used: &Receiver<()>, runtime: Option<&Handle>) {
+    loop {
+        let is_over = is_used.recv_timeout(UNSYNCED_LIMIT) != Err(RecvTimeoutError::Timeout);
+        match writer.try_lock() {
+            Ok(mut writer) => writer.settle(is_over),
+            Err(TryLockError::Poisoned(_)) => return,
+            Err(TryLockError::WouldBlock) => {
+                if let Some(runtime) = runtime {
+                    drop(runtime.spawn(async {}));
+                }
+            }
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    // Whoever panicked has left a call without an answer, so that the file is given up.
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug)]
 struct Writer {
-    key: Key,
-    path: PathBuf,
     file: File,
     at: u64,
-    /// Something was written that no sync has followed.
-    is_unsynced: bool,
+    /// When something was written that no sync has followed.
+    unsynced_since: Option<Instant>,
+    /// The system tells of a failure only once.
+    has_failed: bool,
 }
 
 impl Writer {
-    /// Works until there is no more to come, or something has failed: the next call then finds it gone.
-    fn run(mut self, given: &Receiver<Work>) {
-        loop {
-            let work = match given.recv_timeout(UNSYNCED_LIMIT) {
-                Err(RecvTimeoutError::Timeout) => match self.settle() {
-                    Ok(()) => continue,
-                    Err(_) => return,
-                },
-                Err(RecvTimeoutError::Disconnected) => {
-                    // Nobody is left who could be told.
-                    let _ = self.settle();
-                    return;
-                }
-                Ok(work) => work,
-            };
-            let done = self.append(&work.body);
-            let is_done = done.is_ok();
-            let told = |error| failure::from_io("append to", self.key.as_str(), &self.path, error);
-            // Whoever asked may have gone.
-            let _ = work.answer.send(done.map_err(told));
-            if !is_done || self.write(&work.behind).is_err() {
-                return;
-            }
+    fn append(&mut self, body: &Body, behind: &Body) -> io::Result<()> {
+        if std::mem::replace(&mut self.has_failed, true) {
+            return Err(io::Error::other("an earlier write or sync of it failed"));
         }
-    }
-
-    /// Writes and syncs.
-    fn append(&mut self, body: &Body) -> io::Result<()> {
         self.write(body)?;
         self.file.sync_data()?;
-        self.is_unsynced = false;
         // Somebody has removed it: what it holds is lost when it is closed.
         if self.file.metadata()?.nlink() == 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
+        // That the body is durable is certain, whatever becomes of this.
+        self.has_failed = self.write(behind).is_err();
+        self.unsynced_since = (!behind.is_empty()).then(Instant::now);
         Ok(())
     }
 
@@ -202,13 +199,49 @@ impl Writer {
         for piece in body.pieces() {
             self.file.write_all_at(piece, self.at)?;
             self.at += piece.len() as u64;
-            self.is_unsynced = true;
         }
         Ok(())
     }
 
     /// Syncs what no append came behind.
-    fn settle(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.is_unsynced) { self.file.sync_data() } else { Ok(()) }
+    fn settle(&mut self, at_once: bool) {
+        let is_due = |since: &Instant| at_once || since.elapsed() >= UNSYNCED_LIMIT;
+        if !self.has_failed && self.unsynced_since.take_if(|since| is_due(since)).is_some() {
+            self.has_failed = self.file.sync_data().is_err();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::LocalStore;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_append_that_hangs_holds_up_nobody_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(scratch.path().to_owned());
+        let mut file = store.blocking(|root| root.grow(&"tail/strip".parse().unwrap(), 4096)).await.unwrap();
+        let writer = Arc::clone(&file.writer);
+        let (hold, held) = (Arc::new(std::sync::Barrier::new(2)), channel::<()>());
+        let (begun, (release, released)) = (Arc::clone(&hold), held);
+        let disk = std::thread::spawn(move || {
+            let _hanging = lock(&writer);
+            begun.wait();
+            let _ = released.recv();
+        });
+        hold.wait();
+        let appending = tokio::spawn(async move {
+            let done = file.append(b"abc".to_vec().into(), Body::default()).await;
+            done.map(|()| file.room())
+        });
+        // What others wait for comes: here some moments, one after the other.
+        for _ in 0..20 {
+            tokio::spawn(tokio::time::sleep(Duration::from_millis(10))).await.unwrap();
+        }
+        assert!(!appending.is_finished());
+        drop(release);
+        assert_eq!(appending.await.unwrap().unwrap(), 4093);
+        disk.join().unwrap();
     }
 }
