@@ -13,6 +13,7 @@
 //! | `preparation` | which server this is, whether it may be received, where to begin |
 //! | `session` | one connection to the server |
 //! | `origin` | where the repository ends |
+//! | `rest` | when what comes is let lie for a moment: no I/O, no clock |
 //! | `progress` | what has come, what is durable, what is put next: no I/O, no clock |
 //! | `engine`, `buffer` | bytes in, puts out |
 //! | `target` | where it goes: all repositories |
@@ -41,6 +42,7 @@ mod origin;
 mod preparation;
 mod progress;
 mod receiver;
+mod rest;
 mod session;
 #[cfg(test)]
 mod simulation;

@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::engine::{Engine, Place, Taking};
 use crate::error::{Error, Result};
 use crate::notify::Notifier;
+use crate::progress::Progress;
 use crate::receiver::{Receiver, Stop};
+use crate::rest::{PASS_BYTES, Pass, rest_after};
 use crate::state::Phase;
 use crate::target::{Repositories, Strips};
 
@@ -33,6 +35,13 @@ pub(crate) enum Ended {
     /// We were told to stop, and all that had come is durable.
     Stopped,
     /// The server was shut down, and all of its WAL is durable.
+    Shutdown,
+}
+
+/// What a turn at the stream has brought.
+enum Taken {
+    Some(Pass),
+    TimelineEnd,
     Shutdown,
 }
 
@@ -125,6 +134,7 @@ impl Receiver {
     ) -> Result<StreamEnd> {
         let mut said = Said::default();
         let mut held_up: Option<(Instant, Lsn)> = None;
+        let mut rest: Option<Instant> = None;
         loop {
             engine.begin_puts();
             self.report(stream, engine, &mut said).await?;
@@ -143,19 +153,27 @@ impl Receiver {
             let mut wake = said.next_status();
             wake = wake.min(self.next_tick()).min(held_up.map_or(wake, |(since, _)| since + HOLD_UP_LIMIT));
             wake = engine.deadline().map_or(wake, |deadline| wake.min(deadline));
+            rest = rest.filter(|until| Instant::now() < *until);
+            wake = rest.map_or(wake, |until| wake.min(until));
             tokio::select! {
-                event = stream.next(), if has_room => match event? {
-                    WalEvent::Message(message) => self.take(engine, message, &mut said)?,
-                    WalEvent::TimelineEnd => {
-                        self.settle(stream, engine, &mut said).await?;
-                        return Ok(StreamEnd::Timeline);
+                event = stream.next(), if has_room && rest.is_none() => {
+                    let policy = self.settings.policy;
+                    match self.take_all(stream, engine, event?, &mut said).await? {
+                        Taken::Some(pass) => if let Some(length) = rest_after(&policy, pass) {
+                            stream.rest()?;
+                            rest = Some(Instant::now() + length);
+                        },
+                        Taken::TimelineEnd => {
+                            self.settle(stream, engine, &mut said).await?;
+                            return Ok(StreamEnd::Timeline);
+                        }
+                        Taken::Shutdown => {
+                            engine.settle(SETTLE_LIMIT).await?;
+                            self.note_progress(engine, &said);
+                            return Ok(StreamEnd::Ended(Ended::Shutdown));
+                        }
                     }
-                    WalEvent::Shutdown => {
-                        engine.settle(SETTLE_LIMIT).await?;
-                        self.note_progress(engine, &said);
-                        return Ok(StreamEnd::Ended(Ended::Shutdown));
-                    }
-                },
+                }
                 result = engine.finished() => result?,
                 () = stop.wait() => {
                     self.settle(stream, engine, &mut said).await?;
@@ -164,6 +182,31 @@ impl Receiver {
                 () = sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Takes an event, and what has come with it: not more than is done in one turn.
+    async fn take_all(
+        &mut self,
+        stream: &mut WalStream,
+        engine: &mut Engine<Repositories>,
+        first: WalEvent,
+        said: &mut Said,
+    ) -> Result<Taken> {
+        let begun = engine.progress().received();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                WalEvent::Message(message) => self.take(engine, message, said)?,
+                WalEvent::TimelineEnd => return Ok(Taken::TimelineEnd),
+                WalEvent::Shutdown => return Ok(Taken::Shutdown),
+            }
+            let is_much = engine.progress().received().bytes_since(begun) >= PASS_BYTES;
+            if is_much || !engine.progress().has_room() || said.is_awaited {
+                return Ok(Taken::Some(said.pass(engine.progress(), false)));
+            }
+            next = stream.next_now().await?;
+        }
+        Ok(Taken::Some(said.pass(engine.progress(), true)))
     }
 
     fn take(
@@ -265,6 +308,11 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    fn pass(&self, progress: &Progress, is_drained: bool) -> Pass {
+        let is_behind = self.server_end > progress.received();
+        Pass { is_drained, is_behind, is_awaited: self.is_awaited }
+    }
+
     fn next_status(&self) -> Instant {
         self.at.map_or_else(Instant::now, |at| at + STATUS_INTERVAL)
     }

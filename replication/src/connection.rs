@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
+use crate::connect::Transport;
 use crate::message::{Message, decode};
 use crate::{Error, Limits, Result, ServerError};
 
@@ -247,5 +248,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             answer => return Some(answer),
         }
         None
+    }
+}
+
+impl Connection<Transport> {
+    /// Nobody is woken for what comes, until the next reading or writing.
+    pub(crate) fn rest(&mut self, doing: &'static str) -> Result<()> {
+        self.stream.rest().map_err(|source| {
+            self.close("it was lost");
+            Error::Lost { doing, source }
+        })
     }
 }

@@ -3,15 +3,19 @@
 //! The order of tries is that of `PQconnectPoll` in `fe-connect.c` (PostgreSQL 18).
 
 mod plan;
+mod resting;
 mod session;
 mod socket;
 mod ssl_request;
 
+use std::io;
 use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
 
 use self::plan::{Next, Try};
+use self::resting::{Resting, Watched};
 use self::socket::{Address, Socket};
 use self::ssl_request::Answer;
 use crate::auth::Credentials;
@@ -23,9 +27,25 @@ use crate::tls::Tls;
 use crate::{Config, Error, Host, Password, Result, Server, TargetSession};
 
 /// Something to read from and write to.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {
+    /// Nobody is woken for what comes, until the next reading or writing. All that has come should have been read before.
+    ///
+    /// # Errors
+    /// What the operating system refuses; then the stream is of no more use.
+    fn rest(&mut self) -> io::Result<()>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Stream for T {}
+impl<T: Watched> Stream for Resting<T> {
+    fn rest(&mut self) -> io::Result<()> {
+        Resting::rest(self)
+    }
+}
+
+impl<S: Stream> Stream for TlsStream<S> {
+    fn rest(&mut self) -> io::Result<()> {
+        self.get_mut().0.rest()
+    }
+}
 
 /// A socket, with TLS or without.
 pub type Transport = Box<dyn Stream>;
@@ -127,7 +147,8 @@ impl ServerAttempt<'_> {
         let wait = Wait::to_connect(&self.config.limits);
         let opened = socket::open(address, self.config, &wait).await?;
         let (stream, certificate): (Transport, _) = match (opened, tls) {
-            (Socket::Tcp(mut stream, ip), Some(tls)) if *with != Try::Plain => {
+            (Socket::Tcp(stream, ip), Some(tls)) if *with != Try::Plain => {
+                let mut stream = Resting::new(stream);
                 let asked =
                     if tls.asks_first() { ssl_request::ask(&mut stream, &wait).await? } else { Answer::Yes };
                 match asked {
@@ -139,8 +160,8 @@ impl ServerAttempt<'_> {
                     Answer::No => return Err(ssl_request::refused()),
                 }
             }
-            (Socket::Tcp(stream, _), _) => (Box::new(stream), None),
-            (Socket::Unix(stream), _) => (Box::new(stream), None),
+            (Socket::Tcp(stream, _), _) => (Box::new(Resting::new(stream)), None),
+            (Socket::Unix(stream), _) => (Box::new(Resting::new(stream)), None),
         };
         let (password, warning) = self.password();
         let startup = Startup {

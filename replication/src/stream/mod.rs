@@ -1,5 +1,9 @@
 //! A stream of WAL as it comes in, and what is said back.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::{BufMut, BytesMut};
 use highwater_wal::{Lsn, TimelineId, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -89,6 +93,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WalStream<S> {
         }
     }
 
+    /// The next event, where it has come already.
+    ///
+    /// # Errors
+    /// As for [`WalStream::next`].
+    pub async fn next_now(&mut self) -> Result<Option<WalEvent>> {
+        let mut next = pin!(self.next());
+        poll_fn(|context| match next.as_mut().poll(context) {
+            Poll::Ready(event) => Poll::Ready(event.map(Some)),
+            Poll::Pending => Poll::Ready(Ok(None)),
+        })
+        .await
+    }
+
     /// Tells the server how far we are. That it has gone meanwhile is no failure here: [`WalStream::next`] gives what it said
     /// before, which may be that it was shut down, and then that it has gone.
     ///
@@ -132,6 +149,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WalStream<S> {
         let first = self.client.connection.receive(&wait).await?;
         let next = end_of_timeline(&mut self.client, first, &wait).await?;
         Ok((next, self.client))
+    }
+}
+
+impl WalStream {
+    /// Lets what comes lie, in memory of the operating system, until the next call of any method: nobody is woken for it. To be
+    /// called when [`WalStream::next_now`] gives nothing.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]
+    pub fn rest(&mut self) -> Result<()> {
+        self.client.connection.rest("receiving WAL")
     }
 }
 

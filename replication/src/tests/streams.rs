@@ -66,6 +66,24 @@ async fn wal_comes_until_the_timeline_ends() {
 }
 
 #[tokio::test]
+async fn what_has_come_is_given_at_once_and_nothing_is_waited_for() {
+    let both = [copy_both(), wal(0x1000, b"abc"), wal(0x1003, b"de")].concat();
+    let mut stream = streaming(&[both], End::Silence).await;
+    assert_eq!(bytes_of(stream.next().await.unwrap()), b"abc");
+    assert_eq!(stream.next_now().await.unwrap().map(bytes_of).as_deref(), Some(&b"de"[..]));
+    assert_eq!(stream.next_now().await.unwrap(), None);
+    let mut stream = streaming(&[[copy_both(), wal(0x1000, b"abc")].concat()], End::Close).await;
+    assert_eq!(bytes_of(stream.next().await.unwrap()), b"abc");
+    let end = loop {
+        match stream.next_now().await {
+            Ok(None) => tokio::task::yield_now().await,
+            end => break end,
+        }
+    };
+    assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
+}
+
+#[tokio::test]
 async fn a_timeline_that_has_no_more_is_said_at_once() {
     let client = client("15.6", &[next_timeline()], 4096, End::Silence).await;
     match client.start_replication(&from(0x1234)).await.unwrap() {
