@@ -24,6 +24,9 @@ pub(crate) struct Looked {
     pub(crate) backup: JudgedBackup,
     /// Whether it was looked at as a whole: not as a sample, not its WAL alone.
     pub(crate) is_whole: bool,
+    /// Whether a verification of what is new has read all of it that was not found right since: it was not proven before, or found damaged
+    /// since.
+    pub(crate) is_new: bool,
 }
 
 /// The verification that ends.
@@ -37,8 +40,8 @@ pub(crate) struct This {
 
 impl This {
     /// Whether it would have found again what was found then.
-    fn would_find(self, damage: &BackupDamage) -> bool {
-        (self.deep || !damage.deep) && self.since.is_none_or(|since| since > damage.found_at)
+    fn would_find(self, damage: &BackupDamage, is_new: bool) -> bool {
+        (self.deep || !damage.deep) && (is_new || self.since.is_none_or(|since| since > damage.found_at))
     }
 }
 
@@ -63,11 +66,11 @@ pub(crate) fn settle(
         }
     }
     let mut known = FoundDamage::default();
-    for Looked { backup, is_whole } in looked {
+    for Looked { backup, is_whole, is_new } in looked {
         let before = against.remove(&backup.id);
         let damage = match (blamed.get(&backup.label), before) {
             (Some(blame), before) => Some(renewed(this, blame, before)),
-            (None, Some(before)) if *is_whole && this.would_find(&before) => None,
+            (None, Some(before)) if *is_whole && this.would_find(&before, *is_new) => None,
             (None, before) => before,
         };
         match damage {
@@ -131,7 +134,7 @@ mod tests {
             label: label.to_owned(),
             parent: parent.map(str::to_owned),
         };
-        Looked { backup, is_whole }
+        Looked { backup, is_whole, is_new: false }
     }
 
     fn blamed(labels: &[&str]) -> BTreeMap<String, Blame> {
@@ -164,6 +167,11 @@ mod tests {
             let known = settle(this, &first, &blamed(&blamed_now), looked, there);
             assert_eq!(damaged(&known), expected, "{what}");
         }
+        // It was not left out of what is new, and is right now.
+        let since = This { since: Some(Timestamp(9)), ..DEEP };
+        let again: Vec<Looked> =
+            all.iter().cloned().map(|looked| Looked { is_new: true, ..looked }).collect();
+        assert_eq!(damaged(&settle(since, &first, &blamed(&[]), &again, there)), [""; 0]);
         // What a listing finds again keeps that reading had found more.
         let again = settle(SHALLOW, &first, &blamed(&["a"]), &all, there);
         assert_eq!(damaged(&settle(SHALLOW, &again, &blamed(&[]), &all, there)), ["a"]);

@@ -146,7 +146,7 @@ fn r19_a_backup_that_verify_found_damaged_keeps_no_promise() {
     let text = site.highwater(["expire", "--backups", "1", "--minimum-age", "0"]).run().succeeds();
     text.says("DAMAGED: the verification of").says("counts for no rule").says("hint:");
     // What reading alone finds is not lifted by listing, nor by reading something else.
-    site.highwater(["verify"]).run().succeeds();
+    site.highwater(["verify"]).run().ends_with(4).says("not read since");
     site.highwater(["verify", "--deep", "--backup", &first]).run().succeeds();
     assert!(verdict(&newest).1.contains("found-damaged"));
 

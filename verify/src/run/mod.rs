@@ -174,6 +174,12 @@ impl Run<'_> {
             true => record.read.clone(),
             false => record.listed.clone(),
         });
+        let known = last.map(|(_, record)| &record.known.backups);
+        let proven = proven.map(|mut proven| {
+            // What was found damaged since is looked at until it is mended.
+            proven.backups.retain(|id| known.is_none_or(|known| !known.contains_key(id)));
+            proven
+        });
         proven.map(Some).ok_or_else(|| Error::Options {
             what: format!("there is no whole {} that found nothing damaged", self.kind()),
             hint: "leave --since-last away",
@@ -314,6 +320,8 @@ impl Run<'_> {
         self.ends(can_read).await?;
         self.count_leftovers();
         let scope = self.scope();
+        let known = self.all_damage();
+        self.remember(&known);
         let (findings, [more_damage, more_notes]) = self.findings.finish();
         let report = Report {
             cluster: self.cluster.name().to_string(),
@@ -331,7 +339,7 @@ impl Run<'_> {
         };
         if can_read {
             let outcome = if report.is_well() { Outcome::Done } else { Outcome::Failed };
-            let record = self.record(&report, scope.0);
+            let record = self.record(&report, scope.0, known);
             self.note(outcome, &record).await?;
         }
         Ok(report)

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use highwater_repository::{Event, FoundDamage, JudgedBackup, Label, Outcome, PackId};
-use highwater_wal::Timestamp;
+use highwater_repository::{DamagedWal, Event, FoundDamage, JudgedBackup, Label, Outcome, PackId};
+use highwater_wal::{SegmentName, Timestamp, WalFile};
 
 use super::Run;
+use crate::backups::Whole;
 use crate::error::Result;
-use crate::finding::Weight;
+use crate::finding::{Finding, Weight};
 use crate::ledger::{self, Looked, This};
 use crate::options::Options;
 use crate::record::{ACTION, Proven, Record, runs_of};
@@ -37,7 +38,53 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn record(&self, report: &Report, scope: &str) -> Record {
+    /// What is known to be damaged now: found by this verification, or by an earlier one and not looked at again.
+    pub(super) fn all_damage(&self) -> (FoundDamage, DamagedWal) {
+        let last = self.past.last.as_ref().map(|(_, record)| record.clone()).unwrap_or_default();
+        let is_read =
+            |timeline, number: u64| self.proven_wal.get(&timeline).is_some_and(|read| read.contains(number));
+        let found = self.damaged_segments.keys();
+        let wal = ledger::settle_wal(&last.damaged_wal, found, &self.there.inventory, is_read);
+        (self.known_damage(&last.known), wal)
+    }
+
+    /// Tells what only earlier verifications have found: nobody has mended it, as far as anybody knows.
+    pub(super) fn remember(&mut self, (backups, wal): &(FoundDamage, DamagedWal)) {
+        if self.options.is_narrow() {
+            return;
+        }
+        let mut remembered = Vec::new();
+        for (id, damage) in &backups.backups {
+            let label = id.split('@').next().unwrap_or(id);
+            if !self.findings.blamed().contains_key(label) {
+                let what = format!(
+                    "{}; {}",
+                    damage.what,
+                    not_read_since(&format!("the verification of {}", damage.found_at))
+                );
+                remembered.push(Finding::damage(&damage.object, what).needed_by([label.to_owned()]));
+            }
+        }
+        let (inventory, section) = (&self.there.inventory, self.cluster.section());
+        for timeline in inventory.timelines() {
+            for run in wal.runs_on(timeline) {
+                let there =
+                    inventory.segments_on(timeline).into_iter().flat_map(|set| set.within(run.clone()));
+                let names = there
+                    .map(|number| SegmentName::from_number(timeline, number, inventory.segment_size))
+                    .filter(|name| !self.damaged_segments.contains_key(name));
+                let names: Vec<SegmentName> = names.collect();
+                let (Some(first), Some(last)) = (names.first(), names.last()) else { continue };
+                let which =
+                    if first == last { String::new() } else { format!("it and others up to {last} were ") };
+                let what = format!("{which}{}", not_read_since("an earlier verification"));
+                remembered.push(Finding::damage(section.wal(WalFile::Segment(*first)), what));
+            }
+        }
+        self.findings.extend(remembered);
+    }
+
+    pub(super) fn record(&self, report: &Report, scope: &str, known: (FoundDamage, DamagedWal)) -> Record {
         let last = self.past.last.as_ref().map(|(_, record)| record.clone()).unwrap_or_default();
         let is_whole = report.is_well() && !self.options.is_narrow() && self.options.sample.is_none();
         let proven = is_whole.then(|| self.proven_now(None));
@@ -51,13 +98,8 @@ impl Run<'_> {
             damage: report.damage(),
             notes: report.notes(),
             looked: report.looked,
-            known: self.known_damage(&last.known),
-            damaged_wal: ledger::settle_wal(
-                &last.damaged_wal,
-                self.damaged_segments.keys(),
-                &self.there.inventory,
-                |timeline, number| self.proven_wal.get(&timeline).is_some_and(|read| read.contains(number)),
-            ),
+            known: known.0,
+            damaged_wal: known.1,
             // Whatever was read is also there.
             listed: proven.clone().or(last.listed),
             read: proven.filter(|_| self.options.deep).or(last.read),
@@ -81,6 +123,10 @@ impl Run<'_> {
             let is_wanted = self.options.backup.as_ref().is_none_or(|wanted| wanted == label);
             is_wanted && self.options.timeline.is_none() && self.options.sample.is_none()
         };
+        let is_new = |backup: &Whole| {
+            self.options.since_last
+                && self.base.as_ref().is_some_and(|base| !base.backups.contains(&backup.id))
+        };
         let looked = self.whole.iter().map(|backup| Looked {
             backup: JudgedBackup {
                 id: backup.id.clone(),
@@ -88,6 +134,7 @@ impl Run<'_> {
                 parent: backup.facts.parent.clone(),
             },
             is_whole: backup.is_read && is_whole(&backup.label),
+            is_new: is_new(backup),
         });
         let looked: Vec<Looked> = looked.collect();
         let is_there = |label: &str| {
@@ -169,4 +216,9 @@ impl Run<'_> {
         event.details = record.to_details();
         Ok(self.cluster.repository().note(&event).await?)
     }
+}
+
+/// That nobody has looked at something again that a verification found damaged.
+fn not_read_since(which: &str) -> String {
+    format!("found damaged by {which}, and not read since (`highwater verify --deep` reads it)")
 }

@@ -165,6 +165,39 @@ async fn found_damaged_after_it_was_proven(sound: &Objects) {
 }
 
 #[test]
+fn r19_a_backup_that_was_found_damaged_is_read_again_until_it_is_mended() {
+    runtime().block_on(a_damaged_backup_is_remembered(&made().objects));
+}
+
+async fn a_damaged_backup_is_remembered(sound: &Objects) {
+    let (report, proven) = verified(sound.clone()).await;
+    assert!(report.is_well(), "{:#?}", report.findings);
+    let pack =
+        proven.keys().filter(|key| key.contains("/packs/")).max_by_key(|key| proven[*key].len()).unwrap();
+    let mut spoilt = proven.clone();
+    let mut bytes = proven[pack].to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    spoilt.insert(pack.clone(), Bytes::from(bytes));
+    let (report, objects) = verified(spoilt).await;
+    assert!(!report.is_well());
+    // A listing sees nothing of it, and must not say that all is well.
+    let (cluster, store) = made().cluster(objects);
+    let listing = Options { deep: false, ..Options::deep() };
+    let report = verify(&cluster, &listing, &()).await.unwrap();
+    assert!(!report.is_well());
+    assert!(report.findings.iter().any(|finding| finding.what.contains("not read since")), "{report:#?}");
+    let objects = store.objects().clone();
+    let (is_well, mut objects) = since_last(objects).await;
+    assert!(!is_well, "it is damaged still, although nothing is new");
+    objects.insert(pack.clone(), sound[pack].clone());
+    let (is_well, objects) = since_last(objects).await;
+    assert!(is_well, "it was read again");
+    let (cluster, _) = made().cluster(objects);
+    assert!(cluster.last_verification().await.unwrap().damage.is_empty());
+}
+
+#[test]
 fn r19_pieces_that_make_up_a_segment_are_that_segment() {
     let sound = &made().objects;
     runtime().block_on(in_pieces(sound));
