@@ -3,6 +3,7 @@
 //! The file is written beside its place and then renamed. It is not synced: PostgreSQL reads a restored segment at once,
 //! asks for it again after a crash, and syncs itself what it keeps (`KeepFileRestoredFromArchive` renames with
 //! `durable_rename`, `xlogarchive.c`, PostgreSQL 15); `pg_rewind`, the other caller, syncs the whole data directory.
+//! Only what is fetched ahead is, while PostgreSQL still replays what comes before it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -55,7 +56,12 @@ impl Content {
 
     /// Takes back what was written, for another try.
     pub fn empty(&self) -> Result<(), Error> {
-        self.file.set_len(0).map_err(|error| Error::file(&self.shown, &error, HINT))
+        empty(&self.file).map_err(|error| Error::file(&self.shown, &error, HINT))
+    }
+
+    /// Puts what was written on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// The first bytes of what was written, `length` or what there is.
@@ -143,11 +149,17 @@ fn open_locked(aside: &Path) -> io::Result<File> {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         if is_still(aside, &file)? {
-            file.set_len(0)?;
+            empty(&file)?;
             return Ok(file);
         }
     }
     Err(io::Error::new(io::ErrorKind::ResourceBusy, "other processes keep taking it away"))
+}
+
+/// Leaves nothing in the file. One that is empty is not cut: ext4 writes all of a file that was ever cut to nothing when it is
+/// closed (`auto_da_alloc`), while PostgreSQL waits for the command.
+fn empty(file: &File) -> io::Result<()> {
+    if file.metadata()?.len() > 0 { file.set_len(0) } else { Ok(()) }
 }
 
 /// Whether `path` still names `file`: the process that had it locked before may have given it its final name.

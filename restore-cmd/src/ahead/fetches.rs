@@ -194,7 +194,12 @@ impl Fetches {
         for repository in &self.repositories {
             let has = fetch::has(repository, WalFile::Segment(segment), &content);
             match self.background.handle().block_on(has) {
-                Ok(true) => return Ok(Some(file)),
+                Ok(true) => {
+                    // PostgreSQL syncs a segment when it has got it, before it reads it (`KeepFileRestoredFromArchive`,
+                    // `xlogarchive.c`, PostgreSQL 15). There is little left to be done then.
+                    content.sync()?;
+                    return Ok(Some(file));
+                }
                 Err(Error::Repository(highwater_repository::Error::Sink(error))) => return Err(error),
                 Ok(false) | Err(_) => {}
             }
