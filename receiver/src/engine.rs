@@ -45,6 +45,9 @@ type PieceTask = JoinHandle<(Result<Option<CommitPoint>>, GrowingSummary<Bytes>)
 /// The end of what is durable is marked so often, where it has moved: what goes from the end of the repository is noticed up to there.
 const MARK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The longest message of WAL that a server sends: `MAX_SEND_SIZE` in `walsender.c` (PostgreSQL 18).
+const LONGEST_MESSAGE_BYTES: u64 = 128 << 10;
+
 /// One timeline's WAL on its way into the repository.
 pub(crate) struct Engine<T> {
     taking: Taking,
@@ -101,6 +104,16 @@ impl<T: Target> Engine<T> {
 
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Whether more may be received. The memory of a segment that was put serves the one after the next, once no piece holds it.
+    pub(crate) fn has_room(&self) -> bool {
+        let needs_space = self.buffers.back().is_none_or(|last| last.missing() < LONGEST_MESSAGE_BYTES);
+        let is_held = match self.piece {
+            Some((Put::Piece { from, .. }, _)) => from < self.progress.whole(),
+            _ => false,
+        };
+        self.progress.has_room() && !(needs_space && is_held)
     }
 
     /// The last commit that is known to be in the repository.

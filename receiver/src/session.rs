@@ -139,7 +139,7 @@ impl Receiver {
             engine.begin_puts();
             self.report(stream, engine, &mut said).await?;
             self.note_progress(engine, &said);
-            let has_room = engine.progress().has_room();
+            let has_room = engine.has_room();
             let durable = engine.progress().durable();
             let is_waited_for = !has_room || (said.is_awaited && !engine.progress().is_durable());
             // A repository that is slow and takes something is not away.
@@ -201,7 +201,7 @@ impl Receiver {
                 WalEvent::Shutdown => return Ok(Taken::Shutdown),
             }
             let is_much = engine.progress().received().bytes_since(begun) >= PASS_BYTES;
-            if is_much || !engine.progress().has_room() || said.is_awaited {
+            if is_much || !engine.has_room() || said.is_awaited {
                 return Ok(Taken::Some(said.pass(engine.progress(), false)));
             }
             next = stream.next_now().await?;

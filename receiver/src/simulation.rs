@@ -318,7 +318,7 @@ impl Simulation {
         let mut engine = Engine::new(taking, Arc::new(target), place);
         loop {
             let at = engine.progress().received();
-            if engine.progress().has_room() && at < self.end {
+            if engine.has_room() && at < self.end {
                 let length = self.random.random_range(1..MOST_AT_ONCE).min(self.end.bytes_since(at));
                 engine.receive(at, &wal(at, length))?;
             }
