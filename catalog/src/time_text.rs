@@ -15,7 +15,7 @@ pub enum TimeError {
     NotATime(String),
     /// A time that no server's clock has shown.
     #[error(
-        "\"{0}\" is not within the years 1 to 9999; hint: write a time near that of the commits you are after"
+        "\"{0}\" is not between 0001-01-02 and 9999-12-30; hint: write a time near that of the commits you are after"
     )]
     TooFar(String),
     /// Clocks were set back in the machine's zone, so it comes twice, or set forward, so it never came.

@@ -108,6 +108,16 @@ pub enum Error {
         url: String,
     },
 
+    /// What says what a cluster is has gone, and the cluster's objects have not.
+    #[error(
+        "{key} is missing, and other objects of this cluster are there; hint: bring it back from another copy of the repository, or \
+         have highwater init make it anew where the server still runs; docs/FORMAT.md says what is in it"
+    )]
+    NoClusterFacts {
+        /// The object.
+        key: String,
+    },
+
     /// No cluster of that name.
     #[error("there is no cluster {cluster} in {url}; hint: {}", known_clusters(.known))]
     NoSuchCluster {
@@ -256,7 +266,7 @@ impl Error {
 
     /// Whether something in the repository is damaged, or missing although a manifest names it.
     pub fn is_damaged(&self) -> bool {
-        matches!(self, Error::Damaged { .. } | Error::Missing { .. })
+        matches!(self, Error::Damaged { .. } | Error::Missing { .. } | Error::NoClusterFacts { .. })
     }
 
     /// Whether it is the configuration that is wrong.

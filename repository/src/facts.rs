@@ -102,12 +102,16 @@ impl ClusterRepository {
     /// What is known of the cluster.
     ///
     /// # Errors
-    /// [`Error::UnknownCluster`] where it has not been brought into the repository; [`Error::Mismatch`] where the
+    /// [`Error::UnknownCluster`] where it has not been brought into the repository; [`Error::NoClusterFacts`] where the
+    /// object has gone from it; [`Error::Mismatch`] where the
     /// object lies in a place that it does not speak of.
     pub async fn facts(&self) -> Result<ClusterFacts> {
         let key = self.section().cluster_facts();
         let text = match self.repository().fetch(&key, MAX_FACTS_BYTES).await {
             Err(error) if error.is_not_found() => {
+                if !self.repository().folders(&self.section().all()).await?.is_empty() {
+                    return Err(Error::NoClusterFacts { key: key.to_string() });
+                }
                 return Err(Error::UnknownCluster {
                     cluster: self.name().to_string(),
                     system_id: self.system_id(),

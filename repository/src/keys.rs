@@ -62,6 +62,11 @@ impl Section {
         Section(format!("{CLUSTERS}{name}/{system}"))
     }
 
+    /// What all of its names begin with.
+    pub(crate) fn all(&self) -> String {
+        format!("{}/", self.0)
+    }
+
     /// Where the cluster is described.
     pub fn cluster_facts(&self) -> Key {
         key(format!("{}/cluster.json", self.0))

@@ -12,7 +12,7 @@ use highwater_repository::{Error, Event, FORMAT, KeyPair, Outcome, Repository, R
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
 use highwater_storage::memory::MemoryStore;
 use highwater_storage::{ErrorKind, Put};
-use highwater_wal::{SegmentSize, SystemId};
+use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineId};
 
 #[tokio::test]
 async fn a_repository_is_made_once_and_joined_afterwards() {
@@ -43,6 +43,10 @@ async fn a_cluster_is_registered_once_and_compared_afterwards() {
         matches!(unknown, Error::UnknownCluster { .. }) && unknown.to_string().contains("adopt"),
         "{unknown}"
     );
+    // Gone is not the same as never there: what is lost must not look like a wrong name.
+    cluster.mark_reached(TimelineId::FIRST, Lsn(1 << 24)).await.unwrap();
+    let gone = cluster.facts().await.unwrap_err();
+    assert!(gone.is_damaged() && gone.to_string().contains("/cluster.json is missing"), "{gone}");
     let size = SegmentSize::DEFAULT;
     let (first, put) = cluster.register(size, 15).await.unwrap();
     assert_eq!(put, Put::Created);

@@ -133,6 +133,20 @@ async fn a_strip_takes_pieces_of_its_segment_while_it_has_room() {
 }
 
 #[tokio::test]
+async fn r22_a_strip_of_which_nothing_is_left_takes_only_itself_out() {
+    let scratch = Scratch::new(Kind::Lz4);
+    let cluster = scratch.cluster();
+    put(&cluster, &[(0, 1000), (1000, 3000)]).await;
+    let (key, _) = common::only(&scratch.store, "strip-");
+    let other = key.rsplit_once('-').unwrap().0.to_owned() + "-00000000000000aa";
+    scratch.store.spoil(&other, Vec::new());
+    assert_whole_up_to(&cluster, 3000).await;
+    let tail = cluster.tail(name()).await.unwrap();
+    let damage: Vec<(String, u64)> = tail.damage().map(|(key, at)| (key.to_string(), at)).collect();
+    assert_eq!(damage, [(other, 0)]);
+}
+
+#[tokio::test]
 async fn r07_what_is_damaged_in_a_strip_is_an_error_unless_others_have_it() {
     for kind in KINDS {
         for (which, is_last) in [(0, false), (1, false), (2, true)] {

@@ -33,6 +33,10 @@ pub(super) struct Heads {
     /// Of segments in pieces of which one is damaged: what the pieces in front of it give.
     shortened: BTreeMap<SegmentName, Arc<WalHead>>,
     damaged: BTreeMap<SegmentName, String>,
+    /// Logs whose index objects are not built on any more.
+    distrusted: BTreeSet<LogName>,
+    /// Logs of which a segment was to be read and is gone.
+    gone: BTreeSet<LogName>,
     notes: Vec<String>,
     /// Index objects are put until the store has said that this machine may not.
     may_write: bool,
@@ -49,6 +53,8 @@ impl Heads {
             kept_heads: BTreeMap::new(),
             shortened: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
+            gone: BTreeSet::new(),
             notes: Vec::new(),
             may_write: true,
         }
@@ -68,10 +74,21 @@ impl Heads {
         self.indexed.get(&timeline).is_some_and(|logs| logs.contains(&log))
     }
 
+    /// Whether only an index object has spoken of what is in a log, whatever became of it.
+    pub(super) fn was_indexed(&self, name: LogName) -> bool {
+        self.is_indexed(name) || self.distrusted.contains(&name)
+    }
+
+    /// The logs of which a segment was to be read and is gone, once.
+    pub(super) fn take_gone(&mut self) -> BTreeSet<LogName> {
+        std::mem::take(&mut self.gone)
+    }
+
     /// Builds no more on the index object of a log, and says why.
     pub(super) fn distrust(&mut self, (timeline, log): LogName, reason: impl Into<String>) {
         if self.indexed.get_mut(&timeline).is_some_and(|logs| logs.remove(&log)) {
             self.notes.push(reason.into());
+            self.distrusted.insert((timeline, log));
         }
         self.logs.remove(&(timeline, log));
         self.kept_logs.retain(|(name, _)| *name != (timeline, log));
@@ -132,6 +149,9 @@ impl Heads {
     pub(super) fn note_damage(&mut self, segment: SegmentName, error: Error) -> Error {
         if let Error::Damaged { key, reason } = &error {
             self.damaged.insert(segment, format!("{key}: {reason}"));
+        }
+        if error.is_not_found() {
+            self.gone.insert((segment.timeline, segment.log));
         }
         error
     }

@@ -79,7 +79,7 @@ impl Catalog {
 
     /// The same with the logs of which a segment was to be read and was not there.
     pub(super) async fn list_gone(&mut self, inventory: &mut Inventory) -> Result<bool, Error> {
-        let logs = std::mem::take(&mut self.gone);
+        let logs = self.heads.take_gone();
         self.list_logs_again(logs, inventory).await
     }
 
@@ -94,7 +94,7 @@ impl Catalog {
         mut logs: BTreeSet<LogName>,
         inventory: &mut Inventory,
     ) -> Result<bool, Error> {
-        logs.retain(|name| self.heads.is_indexed(*name) && !self.listed.contains(name));
+        logs.retain(|name| self.heads.was_indexed(*name) && !self.listed.contains(name));
         let cluster = &self.cluster;
         let listings = stream::iter(stretches(&logs)).map(|Stretch { timeline, first, last }| async move {
             let mut found = Vec::new();
@@ -121,6 +121,7 @@ impl Catalog {
             }
             is_missing = true;
             let key = self.cluster.section().index(timeline, log);
+            let says_so = self.cluster.log_head(timeline, log).await.is_ok();
             self.heads.distrust(
                 (timeline, log),
                 format!("{key} speaks of segments that are not there, and is passed over: it can be removed"),
@@ -131,8 +132,10 @@ impl Catalog {
                 let end = names.end().saturating_add(1).saturating_mul(there.segment_size.bytes());
                 let names = names.map(|n| SegmentName::from_number(timeline, n, there.segment_size));
                 names.filter(|name| there.has(*name)).for_each(|name| inventory.add_segment(name));
-                // The index object says that all of them were there.
-                inventory.add_lost_end(timeline, Lsn(end));
+                // The index object says that all of them were there; one that cannot be read says nothing.
+                if says_so {
+                    inventory.add_lost_end(timeline, Lsn(end));
+                }
             }
         }
         Ok(is_missing)

@@ -63,8 +63,6 @@ pub struct Catalog {
     heads: Heads,
     /// Logs whose segments were listed although an index object speaks for them.
     listed: BTreeSet<LogName>,
-    /// Logs of which a segment was to be read and is gone.
-    gone: BTreeSet<LogName>,
     /// Logs that windows speak of and that are too many to list.
     unlisted_logs: usize,
     /// What verifications have found, once something has asked.
@@ -84,8 +82,7 @@ impl Catalog {
         let heads = Heads::new(cluster.clone(), inventory.segment_size, indexed);
         let listed = BTreeSet::new();
         let known = Known::default();
-        let gone = BTreeSet::new();
-        Ok(Catalog { cluster, inventory, known, heads, listed, gone, unlisted_logs: 0, verified: None })
+        Ok(Catalog { cluster, inventory, known, heads, listed, unlisted_logs: 0, verified: None })
     }
 
     /// What is there.
@@ -307,7 +304,15 @@ impl Catalog {
         if !self.inventory.has_whole_log(timeline, log) {
             return Ok(None);
         }
-        self.heads.logs(&BTreeSet::from([(timeline, log)])).await?;
+        match self.heads.logs(&BTreeSet::from([(timeline, log)])).await {
+            // Only its index object has spoken of all of it, and that cannot be read.
+            Err(error) if error.is_not_found() => {
+                let mut inventory = self.inventory.clone();
+                self.list_gone(&mut inventory).await?;
+                return Ok(None);
+            }
+            read => read?,
+        }
         Ok(self.heads.log((timeline, log)).cloned())
     }
 
@@ -333,12 +338,7 @@ impl Catalog {
             Need::Logs(joints) => self.answer_logs(joints).await?,
             Need::Records(joint) => match contents::decode(&self.cluster, inventory, joint).await {
                 Ok(decoded) => self.known.add_records(joint, decoded),
-                Err((segment, error)) => {
-                    if error.is_not_found() {
-                        self.gone.insert((segment.timeline, segment.log));
-                    }
-                    return Err(self.heads.note_damage(segment, error));
-                }
+                Err((segment, error)) => return Err(self.heads.note_damage(segment, error)),
             },
         }
         Ok(())

@@ -7,7 +7,7 @@ use highwater_catalog::{
     Unreachable,
 };
 use highwater_repository::Indexed;
-use highwater_wal::{SegmentName, TimelineId, WalFile};
+use highwater_wal::{Lsn, SegmentName, TimelineId, WalFile};
 
 use super::Site;
 
@@ -138,6 +138,42 @@ async fn r12_an_index_that_speaks_of_a_segment_that_is_gone_proves_nothing() {
     let report = other.what_happened(&query, &mut told).await.unwrap();
     assert_eq!((told.holes, report.holes, report.damaged), (vec![(gone, gone)], 1, 0));
     assert_eq!(catalog.index_notes().len(), 1, "{:?}", catalog.index_notes());
+}
+
+#[tokio::test]
+async fn r22_behind_an_index_object_that_cannot_be_read_a_missing_segment_is_a_hole() {
+    let site = Site::new(1500, 400).await;
+    let (mut catalog, _) = site.open().await;
+    catalog.index_logs(usize::MAX, |_| {}).await.unwrap();
+    let (_, request) = site.requests().into_iter().find(|(what, _)| *what == "a time on timeline 1").unwrap();
+    let gone = catalog.plan(&request).await.unwrap().wal[0].first.next(site.archive.size);
+    let section = catalog.cluster().section();
+    let path = |key: String| site.archive.folder.join(key);
+    let index = path(section.index(gone.timeline, gone.log).to_string());
+    std::fs::remove_file(path(section.wal(WalFile::Segment(gone)).to_string())).unwrap();
+    let size = site.archive.size;
+    let mut all = Vec::new();
+    for content in [None, Some(&b""[..]), Some(b"no index")] {
+        std::fs::remove_file(&index).ok();
+        content.iter().for_each(|content| std::fs::write(&index, content).unwrap());
+        let (mut catalog, _) = site.open().await;
+        let windows = catalog.windows().await.unwrap().branches;
+        let (mut catalog, _) = site.open().await;
+        let plans: Vec<_> = answers(&site, &mut catalog).await.into_iter().collect();
+        let plans: Vec<_> = plans
+            .into_iter()
+            .map(|(what, plan)| (what, plan.map(|plan| Plan { notes: Vec::new(), ..plan })))
+            .collect();
+        let (mut catalog, _) = site.open().await;
+        let filter =
+            LogFilter { from: Some(Lsn(size.bytes())), to: Some(gone.end(size) + 9), ..LogFilter::default() };
+        let mut told = Told::default();
+        let query = LogQuery { filter, timeline: Some(gone.timeline) };
+        catalog.what_happened(&query, &mut told).await.unwrap();
+        assert_eq!(told.holes, [(gone, gone)], "{content:?}");
+        all.push((windows, plans));
+    }
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{all:#?}");
 }
 
 #[tokio::test]

@@ -44,6 +44,12 @@ struct ReadStrip {
 }
 
 impl ReadStrip {
+    /// One of which nothing can be read: a strip has its full length before the first frame.
+    fn of_nothing(key: Key) -> ReadStrip {
+        let scan = Scan { damage: vec![Damage { at: 0, from: 0, to: 0 }], ..Scan::default() };
+        ReadStrip { key, bytes: Bytes::new(), scan }
+    }
+
     fn damaged(&self, at: usize) -> Error {
         Error::damaged(&self.key, format!("the frame at byte {at} is not the one that was written"))
     }
@@ -83,6 +89,10 @@ impl ClusterRepository {
                     }
                     // It was removed since it was listed, as a piece may have been before.
                     Err(error) if error.is_not_found() => {}
+                    // Nothing of it can be told, and everything else can.
+                    Err(error) if error.is_damaged() => {
+                        _ = tail.strips.insert(id, ReadStrip::of_nothing(key))
+                    }
                     Err(error) => return Err(error),
                 },
                 None => {}

@@ -200,6 +200,12 @@ impl Run<'_> {
             let what = format!("there is no complete backup {label} that can be read");
             return Err(Error::Options { what, hint: "highwater list names the backups" });
         }
+        if let Some(timeline) = self.options.timeline
+            && !self.there.inventory.timelines().contains(&timeline)
+        {
+            let what = format!("there is no timeline {timeline}");
+            return Err(Error::Options { what, hint: "highwater window names the timelines" });
+        }
         if !self.options.is_narrow() {
             self.wrapped().await?;
             self.names().await?;

@@ -37,7 +37,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The heads of segments; `None` for damaged ones.
+    /// The heads of segments; `None` for those that are damaged or gone.
     pub(super) async fn heads_between(
         &mut self,
         first: u64,
@@ -61,12 +61,12 @@ impl Search<'_> {
             Ok(heads) => {
                 found.extend(names.iter().map(|(number, _)| *number).zip(heads.into_iter().map(Some)));
             }
-            // One that is damaged must not hide the others.
-            Err(Error::Damaged { .. }) => {
+            // One that is damaged or gone must not hide the others.
+            Err(error) if error.is_damaged() || error.is_not_found() => {
                 for (number, name) in names {
                     let head = match self.catalog.heads(&[name]).await {
                         Ok(mut heads) => heads.pop(),
-                        Err(Error::Damaged { .. }) => None,
+                        Err(error) if error.is_damaged() || error.is_not_found() => None,
                         Err(error) => return Err(error),
                     };
                     found.insert(number, head);
