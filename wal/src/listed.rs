@@ -9,7 +9,7 @@ use crate::{Lsn, TimelineId, Timestamp};
 pub struct Unfinished {
     /// Where it starts; `None` if that lies in an earlier segment.
     pub lsn: Option<Lsn>,
-    /// Bytes of it that are missing: the next segment's [`Summary::continued`], unless that overwrites it.
+    /// Bytes of it that are missing: the next segment's [`continued`](crate::Summary::continued), unless that overwrites it.
     pub remaining: u32,
 }
 

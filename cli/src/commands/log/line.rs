@@ -46,7 +46,7 @@ fn deeds(line: &LogLine) -> Vec<String> {
     let mut deeds = Vec::new();
     let database = |database: &highwater_catalog::LoggedDatabase| match &database.name {
         Some(name) => output::printable_part(name).into_owned(),
-        None => format!("with OID {}", database.oid),
+        None => format!("with OID {} (no names were taken while it was there)", database.oid),
     };
     deeds.extend(line.databases_created.iter().map(|found| format!("created database {}", database(found))));
     deeds.extend(line.databases_dropped.iter().map(|found| format!("dropped database {}", database(found))));
