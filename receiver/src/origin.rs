@@ -163,7 +163,7 @@ async fn kept_tails(cluster: &ClusterRepository, timeline: TimelineId, look: Loo
 async fn make_whole(cluster: &ClusterRepository, tail: &Tail, look: Look) -> Result<bool> {
     let Look { size, check, .. } = look;
     let segment = tail.segment();
-    if TailPiece::reach(tail.pieces()) < size.bytes() {
+    if tail.reach() < size.bytes() {
         return Ok(false);
     }
     let bytes = match cluster.tail_segment(segment, size, None).await {

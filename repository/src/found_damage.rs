@@ -73,8 +73,6 @@ impl FoundDamage {
     /// What is known against each of these backups, by id. One that took extents over from a damaged one may have taken the damage with
     /// them: it counts as damaged until somebody has read it.
     pub fn against(&self, backups: &[JudgedBackup]) -> BTreeMap<String, BackupDamage> {
-        let of_label =
-            |id: &str, label: &str| id.strip_prefix(label).and_then(|rest| rest.strip_prefix('@')).is_some();
         let mut against: BTreeMap<String, BackupDamage> = backups
             .iter()
             .filter_map(|backup| Some((backup.id.clone(), self.backups.get(&backup.id)?.clone())))
@@ -88,7 +86,7 @@ impl FoundDamage {
                     let parent = backup.parent.as_ref()?;
                     let known = self.backups.iter().chain(&against);
                     let mut of_parent =
-                        known.filter(|(id, damage)| damage.is_handed_on() && of_label(id, parent));
+                        known.filter(|(id, damage)| damage.is_handed_on() && label_of_backup(id) == parent);
                     let (_, damage) = of_parent.next()?;
                     let what = format!(
                         "it takes over extents of {parent}, which is damaged, and was not read since"
@@ -114,6 +112,11 @@ impl crate::ManifestHead {
 
 fn backup_id(label: &Label, finished_at: Timestamp) -> String {
     format!("{label}@{finished_at}")
+}
+
+/// The label of the backup that [`crate::ManifestHead::id`] tells from others. No label has an `@`.
+pub fn label_of_backup(backup_id: &str) -> &str {
+    backup_id.split('@').next().unwrap_or(backup_id)
 }
 
 /// What the newest verification tells.

@@ -87,7 +87,9 @@ pub use digest::{Digest, Plain};
 pub use error::{Different, Error, Result};
 pub use events::{Event, Outcome};
 pub use facts::{ClusterFacts, FORMAT, RepositoryFacts, host_name};
-pub use found_damage::{BackupDamage, FoundDamage, JudgedBackup, LastVerification, MOST_EVENTS, VERIFY};
+pub use found_damage::{
+    BackupDamage, FoundDamage, JudgedBackup, LastVerification, MOST_EVENTS, VERIFY, label_of_backup,
+};
 pub use index::{Indexed, LogEdge, LogHead, LogHeads, LogIndex, LogSummary};
 pub use init::{Initialised, KeyPair, PASSPHRASE_WORK_FACTOR};
 pub use manifest::{Entry, EntryPath, Item, ManifestHead, ManifestReader, ManifestWriter, Run};

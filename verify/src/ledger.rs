@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use highwater_catalog::Inventory;
-use highwater_repository::{BackupDamage, DamagedWal, FoundDamage, JudgedBackup};
+use highwater_repository::{BackupDamage, DamagedWal, FoundDamage, JudgedBackup, label_of_backup};
 use highwater_wal::{SegmentName, TimelineId, Timestamp};
 
 /// As many bytes of what is wrong are remembered for each backup.
@@ -59,7 +59,7 @@ pub(crate) fn settle(
     let mut against = last.against(&backups);
     for (id, damage) in &last.backups {
         let is_readable = backups.iter().any(|backup| backup.id == *id);
-        let label = id.split('@').next().unwrap_or(id);
+        let label = label_of_backup(id);
         let is_another = backups.iter().any(|backup| backup.label == label);
         if !is_readable && !is_another && is_there(label) {
             against.insert(id.clone(), damage.clone());
@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn damaged(known: &FoundDamage) -> Vec<&str> {
-        known.backups.keys().map(|id| id.split('@').next().unwrap()).collect()
+        known.backups.keys().map(|id| label_of_backup(id)).collect()
     }
 
     #[test]

@@ -7,8 +7,7 @@
 //!
 //! What may wait for a disk for long (puts, listings, deletes, reads over [`SHORT_READ_BYTES`]) runs on tokio's
 //! blocking threads, so that several go on at once and none holds up a single-threaded runtime; starting one costs
-//! some 50 µs. Sizes, short reads, and
-//! appends to what grows run in place: moving them to a thread would cost more than they do.
+//! some 50 µs. Sizes, short reads, and appends to what grows run in place: moving them to a thread would cost more than they do.
 
 mod failure;
 mod folders;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use highwater_repository::{DamagedWal, Event, FoundDamage, JudgedBackup, Label, Outcome, PackId};
+use highwater_repository::{
+    DamagedWal, Event, FoundDamage, JudgedBackup, Label, Outcome, PackId, label_of_backup,
+};
 use highwater_wal::{SegmentName, Timestamp, WalFile};
 
 use super::Run;
@@ -55,7 +57,7 @@ impl Run<'_> {
         }
         let mut remembered = Vec::new();
         for (id, damage) in &backups.backups {
-            let label = id.split('@').next().unwrap_or(id);
+            let label = label_of_backup(id);
             if !self.findings.blamed().contains_key(label) {
                 let what = format!(
                     "{}; {}",
