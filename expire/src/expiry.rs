@@ -10,15 +10,17 @@ use highwater_repository::{
 };
 use highwater_wal::{SegmentName, Timestamp};
 
+use crate::Result;
+use crate::empty_strips::EmptyStrips;
 use crate::options::Options;
 use crate::packs::Packs;
 use crate::progress::{Phase, Progress};
 use crate::report::{Gone, Report};
 use crate::survey::Survey;
-use crate::{Result, wal};
+use crate::wal::Removal;
 
 /// What events of retention are called.
-const ACTION: &str = "expire";
+pub(crate) const ACTION: &str = "expire";
 /// Packs that are removed at the same time.
 const AT_A_TIME: usize = 16;
 
@@ -64,19 +66,20 @@ impl Expiry {
         let now = options.clock.now();
         let holdings = &self.survey.holdings;
         let decision = self.catalog.retention(holdings, &options.rules, now, options.retire).await?;
-        if !options.apply {
-            return self.tell(options, &decision, progress).await;
-        }
         let cluster = self.catalog.cluster();
+        let mut strips = EmptyStrips::of_last_run(cluster).await?;
+        if !options.apply {
+            return self.tell(options, &decision, &mut strips, progress).await;
+        }
         let event = |outcome| {
             Event::new(ACTION, Some(cluster.name()), outcome)
                 .with("system_id", cluster.system_id().to_string())
         };
         // Whoever misses something meanwhile, or after a run that was cut off, finds out why.
         cluster.repository().note(&event(Outcome::Begun)).await?;
-        let outcome = self.apply(options, &decision, progress).await;
+        let outcome = self.apply(options, &decision, &mut strips, progress).await;
         let event = match &outcome {
-            Ok(report) => noted(event(Outcome::Done), report),
+            Ok(report) => strips.note(noted(event(Outcome::Done), report)),
             Err(error) => event(Outcome::Failed).with("error", error.to_string()),
         };
         match (cluster.repository().note(&event).await, outcome) {
@@ -133,16 +136,29 @@ impl Expiry {
         notes
     }
 
-    async fn tell(&self, options: &Options, decision: &Decision, progress: &dyn Progress) -> Result<Report> {
+    async fn tell(
+        &self,
+        options: &Options,
+        decision: &Decision,
+        strips: &mut EmptyStrips,
+        progress: &dyn Progress,
+    ) -> Result<Report> {
         let mut notes = Vec::new();
         let going: BTreeSet<String> = removals(decision).map(|verdict| verdict.label.clone()).collect();
-        let mut removed = wal::remove(&self.catalog, decision, false, progress, &mut notes).await?;
+        let wal = Removal { catalog: &self.catalog, decision, options };
+        let mut removed = wal.run(strips, progress, &mut notes).await?;
         count_packs(&mut removed, &self.free_packs(decision, &going));
         self.count_folders(&mut removed, &going);
         Ok(self.report(options, decision, removed, notes))
     }
 
-    async fn apply(&self, options: &Options, decision: &Decision, progress: &dyn Progress) -> Result<Report> {
+    async fn apply(
+        &self,
+        options: &Options,
+        decision: &Decision,
+        strips: &mut EmptyStrips,
+        progress: &dyn Progress,
+    ) -> Result<Report> {
         let backups = self.catalog.cluster().backups();
         let mut notes = Vec::new();
         progress.phase(&Phase::Marking);
@@ -177,7 +193,8 @@ impl Expiry {
             // What that backup needs was not counted in.
             notes.push("WAL is left to the next run".to_owned());
         } else {
-            removed = wal::remove(&self.catalog, decision, true, progress, &mut notes).await?;
+            let wal = Removal { catalog: &self.catalog, decision, options };
+            removed = wal.run(strips, progress, &mut notes).await?;
         }
         count_packs(&mut removed, &free);
         self.count_folders(&mut removed, &going);

@@ -17,6 +17,7 @@
 //! - `survey`: what is there: backups, marks, holds
 //! - `packs`: which manifests name which packs
 //! - `wal`: removing WAL
+//! - `empty_strips`: what a receiver that was killed has left, which tells no age
 //! - `options`, `report`, `progress`, `error`
 //!
 //! ```
@@ -43,6 +44,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod empty_strips;
 mod error;
 mod expiry;
 mod options;

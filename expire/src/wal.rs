@@ -8,42 +8,99 @@ use highwater_catalog::retention::Decision;
 use highwater_repository::{ClusterRepository, Tail, TailPiece, WalHead};
 use highwater_wal::{SegmentName, TimelineId, Timestamp, WalFile};
 
-use crate::Result;
+use crate::empty_strips::{self, EmptyStrips};
 use crate::progress::{Phase, Progress};
 use crate::report::Gone;
+use crate::{Options, Result};
 
 /// Pages of the files of one log that are listed at most: a log has 4096 segments at most, and as many other files.
 const MAX_PAGES: usize = 100;
 /// Objects that are looked at, or removed, at the same time.
 const AT_A_TIME: usize = 16;
 
-/// Finds the WAL that goes, and removes it with `apply`. Answers how much it is.
-pub(crate) async fn remove(
-    catalog: &Catalog,
-    decision: &Decision,
-    apply: bool,
-    progress: &dyn Progress,
-    notes: &mut Vec<String>,
-) -> Result<Gone> {
-    let logs: BTreeSet<(TimelineId, u32)> =
-        decision.wal.not_needed(catalog.inventory()).map(|segment| (segment.timeline, segment.log)).collect();
-    let mut gone = Gone::default();
-    for (timeline, log) in logs {
-        progress.phase(&Phase::Wal(format!("{} {log:08X}", timeline.hex())));
-        let files = going(catalog, decision, timeline, log, notes).await?;
-        gone.wal_files += files.len() as u64;
-        gone.wal_bytes += files.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        if apply && !files.is_empty() {
-            let segments = files.iter().filter_map(|(file, _)| match file {
-                WalFile::Segment(segment) => Some(*segment),
-                _ => None,
-            });
-            remove_marks(catalog, timeline, &segments.collect()).await?;
-            remove_files(catalog.cluster(), timeline, log, &files).await?;
+/// What decides which WAL goes.
+pub(crate) struct Removal<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) decision: &'a Decision,
+    pub(crate) options: &'a Options,
+}
+
+impl Removal<'_> {
+    /// Finds the WAL that goes, and removes it where that is to be carried out. Answers how much it is.
+    pub(crate) async fn run(
+        &self,
+        strips: &mut EmptyStrips,
+        progress: &dyn Progress,
+        notes: &mut Vec<String>,
+    ) -> Result<Gone> {
+        let Removal { catalog, decision, options } = self;
+        let not_needed = decision.wal.not_needed(catalog.inventory());
+        let logs: BTreeSet<(TimelineId, u32)> =
+            not_needed.map(|segment| (segment.timeline, segment.log)).collect();
+        let mut gone = Gone::default();
+        for (timeline, log) in logs {
+            progress.phase(&Phase::Wal(format!("{} {log:08X}", timeline.hex())));
+            let files = going(catalog, decision, timeline, log, notes).await?;
+            gone.wal_files += files.len() as u64;
+            gone.wal_bytes += files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            if options.apply && !files.is_empty() {
+                let segments = files.iter().filter_map(|(file, _)| match file {
+                    WalFile::Segment(segment) => Some(*segment),
+                    _ => None,
+                });
+                remove_marks(catalog, timeline, &segments.collect()).await?;
+                remove_files(catalog.cluster(), timeline, log, &files).await?;
+            }
         }
+        let cluster = catalog.cluster();
+        for timeline in cluster.tail_timelines().await? {
+            for segment in cluster.tail_segments(timeline).await? {
+                self.remove_pieces(&cluster.tail(segment).await?, &mut gone, strips, notes).await?;
+            }
+        }
+        Ok(gone)
     }
-    remove_pieces(catalog, decision, apply, &mut gone, notes).await?;
-    Ok(gone)
+
+    /// The same for pieces of a segment that is not there whole: they are the segment. Pieces of one that is there whole are what a
+    /// receiver had no time to remove.
+    async fn remove_pieces(
+        &self,
+        tail: &Tail,
+        gone: &mut Gone,
+        strips: &mut EmptyStrips,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let Removal { catalog, decision, options } = self;
+        let (cluster, size) = (catalog.cluster(), catalog.inventory().segment_size);
+        let segment = tail.segment();
+        let mut objects = tail.objects();
+        let is_whole = cluster.has_wal(WalFile::Segment(segment)).await?;
+        if !is_whole {
+            if decision.wal.needs(segment.timeline, segment.number(size)) {
+                return Ok(());
+            }
+            if empty_strips::is_empty(tail) {
+                objects = strips.see(objects, options);
+            } else if !are_old(tail, decision, notes).await? {
+                return Ok(());
+            }
+        }
+        gone.wal_files += objects.len() as u64;
+        // As they are compressed is not listed with them; what they hold is more.
+        gone.wal_bytes += tail.pieces().iter().map(TailPiece::length).sum::<u64>();
+        match (options.apply, is_whole) {
+            (false, _) => {}
+            (true, true) => drop(cluster.remove_tail(segment).await?),
+            // The last one first: what is left, should this be cut off, has no gap.
+            (true, false) if !objects.is_empty() => {
+                remove_marks(catalog, segment.timeline, &BTreeSet::from([segment])).await?;
+                let deleted = cluster.repository().store().delete_all(&objects).await;
+                deleted.map_err(highwater_repository::Error::from)?;
+            }
+            (true, false) => {}
+        }
+        Ok(())
+    }
 }
 
 /// The marks go first that say that these segments were there: nobody is to miss them.
@@ -56,46 +113,6 @@ async fn remove_marks(
     let mut marks = catalog.cluster().reached_behind(timeline, None).await?;
     marks.retain(|lsn| segments.contains(&SegmentName::ending_at(timeline, *lsn, size)));
     Ok(catalog.cluster().remove_marks(timeline, &marks).await?)
-}
-
-/// The same for pieces of segments that are not there whole: they are the segment. Pieces of one that is there whole are what a
-/// receiver had no time to remove.
-async fn remove_pieces(
-    catalog: &Catalog,
-    decision: &Decision,
-    apply: bool,
-    gone: &mut Gone,
-    notes: &mut Vec<String>,
-) -> Result<()> {
-    let cluster = catalog.cluster();
-    let size = catalog.inventory().segment_size;
-    for timeline in cluster.tail_timelines().await? {
-        for segment in cluster.tail_segments(timeline).await? {
-            let tail = cluster.tail(segment).await?;
-            let is_whole = cluster.has_wal(WalFile::Segment(segment)).await?;
-            if !is_whole {
-                let is_needed = decision.wal.needs(timeline, segment.number(size));
-                if is_needed || !are_old(&tail, decision, notes).await? {
-                    continue;
-                }
-            }
-            let objects = tail.objects();
-            gone.wal_files += objects.len() as u64;
-            // As they are compressed is not listed with them; what they hold is more.
-            gone.wal_bytes += tail.pieces().iter().map(TailPiece::length).sum::<u64>();
-            match (apply, is_whole) {
-                (false, _) => {}
-                (true, true) => drop(cluster.remove_tail(segment).await?),
-                // The last one first: what is left, should this be cut off, has no gap.
-                (true, false) => {
-                    remove_marks(catalog, timeline, &BTreeSet::from([segment])).await?;
-                    let deleted = cluster.repository().store().delete_all(&objects).await;
-                    deleted.map_err(highwater_repository::Error::from)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Whether the newest of a segment's pieces is old enough to go.

@@ -129,6 +129,39 @@ async fn receive(world: &World, timeline: u32, number: u64) -> String {
 }
 
 #[tokio::test]
+async fn r20_an_empty_strip_goes_a_grace_after_it_was_seen_where_nothing_needs_its_segment() {
+    let (world, main) = twelve_days().await;
+    // A branch that was left before all that is promised.
+    let history = format!("1\t{}\tpromoted\n", Lsn(3 * size().bytes()));
+    world.cluster.put_wal(WalFile::History(tli(2)), history.as_bytes(), None).await.unwrap();
+    let strip = async |timeline, number| {
+        let segment = SegmentName::from_number(tli(timeline), number, size());
+        world.cluster.begin_strip(segment).await.unwrap().expect("memory has strips");
+        world.store.names(&format!("{segment}/strip-")).pop().unwrap()
+    };
+    let (needed, not_needed) = (strip(1, main.next).await, strip(2, 3).await);
+    let there = || world.store.names("/strip-");
+    let first = world.expire(&rules(), world.at(12.5)).await;
+    assert_eq!(there(), [needed.as_str(), not_needed.as_str()], "it may have been made just now: {first:?}");
+    world.expire(&rules(), world.at(13.4)).await;
+    assert_eq!(there().len(), 2, "not a day has gone by since it was seen");
+    // One that was made since.
+    let later = strip(2, 3).await;
+    let told = expire(&world.cluster, &rules(), world.at(13.6), false).await.unwrap();
+    assert_eq!(there().len(), 3);
+    let done = world.expire(&rules(), world.at(13.6)).await;
+    assert_eq!(told.removed, done.removed);
+    assert_eq!(there(), [needed.as_str(), later.as_str()]);
+    // Its first piece was cut off.
+    let object = world.store.objects()[&later].clone();
+    let mut written = object.to_vec();
+    written[0] = b'H';
+    world.store.spoil(&later, written);
+    world.expire(&rules(), world.at(14.7)).await;
+    assert_eq!(there(), [needed.as_str()], "that was never acknowledged");
+}
+
+#[tokio::test]
 async fn r19_pieces_go_as_segments_do_and_where_their_segment_is_whole() {
     let (world, main) = twelve_days().await;
     let newest = receive(&world, 1, main.next).await;
