@@ -15,6 +15,7 @@
 //! - `time_text`: times as people write them
 //! - `names`: which relation a file was at some LSN
 //! - `window`: which moments can be reached
+//! - `gap`: when WAL that is missing is nothing to act upon any more
 //! - `log`: what happened, transaction by transaction
 //! - [`retention`]: what may go
 //! - `load`: all of this for a real repository
@@ -29,6 +30,7 @@
 //! ```
 
 mod facts;
+mod gap;
 mod inventory;
 #[cfg(feature = "load")]
 mod load;
@@ -47,6 +49,7 @@ mod window;
 pub use facts::{
     Crossing, Decoded, Joint, Known, LogFacts, LogJoint, Need, RestorePoint, SegmentFacts, Transaction,
 };
+pub use gap::{Gap, ToldHole, told_holes};
 pub use inventory::{Backup, DamagedBackup, ExpiredBackup, Inventory, LostEnd, Unfinished};
 #[cfg(feature = "load")]
 pub use load::{

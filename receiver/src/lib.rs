@@ -18,7 +18,8 @@
 //! | `engine`, `buffer` | bytes in, puts out |
 //! | `target` | where it goes: all repositories |
 //! | `state`, `state_file`, `lag`, `notify` | what it says of itself: `receive.json`, systemd |
-//! | `unanswered` | holes that were told before, and that no base backup lies behind |
+//! | `alarms`, `over` | what somebody has to look at, and when that is over |
+//! | `recovery` | a server that has not come as far as the repository yet is waited for |
 //!
 //! ```no_run
 //! use highwater_receiver::{Notifier, Policy, Receiver, Settings, Stop};
@@ -31,17 +32,24 @@
 //! # }
 //! ```
 
+mod alarms;
 mod buffer;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod error;
 mod lag;
 #[cfg(test)]
 mod mending_tests;
 mod notify;
 mod origin;
+mod over;
+#[cfg(test)]
+mod over_tests;
 mod preparation;
 mod progress;
 mod receiver;
+mod recovery;
 mod rest;
 mod session;
 #[cfg(test)]
@@ -49,7 +57,6 @@ mod simulation;
 mod state;
 mod state_file;
 mod target;
-mod unanswered;
 
 pub use error::{Error, Result};
 pub use notify::Notifier;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use highwater_repository::config::RepositoryConfig;
 use highwater_repository::{ClusterRepository, KeyPair, Repository, TailPiece};
+use highwater_storage::faults::{FaultStore, Operation};
 use highwater_storage::memory::MemoryStore;
 use highwater_wal::{Check, Lsn, SegmentName, TimelineId, WalFile};
 
@@ -49,6 +50,19 @@ async fn r18_a_segment_that_is_there_in_pieces_is_put_whole() {
     let whole = cluster.get_wal(WalFile::Segment(segment(1))).await.unwrap();
     assert!(whole.bytes == wal(segment(1).start(size()), u64::from(SEGMENT)));
     assert_eq!(store.names("/tail/").len(), 1, "the pieces of the whole one have gone");
+}
+
+#[tokio::test]
+async fn the_pieces_of_a_segment_that_is_made_whole_are_looked_at_once() {
+    let (store, whole) = in_memory();
+    put(&whole, 1, &[0, 5000, SEGMENT]).await;
+    let faulty = Arc::new(FaultStore::new(store, 1, []));
+    let repository = Repository::with_store(faulty.clone(), &RepositoryConfig::from_url("memory")).unwrap();
+    let cluster = repository.cluster(&"main".parse().unwrap(), SYSTEM);
+    look(&cluster, segment(9).start(size())).await.unwrap();
+    assert!(cluster.has_wal(WalFile::Segment(segment(1))).await.unwrap());
+    let pieces = format!("/tail/00000001/{}/", segment(1));
+    assert_eq!(faulty.calls(Operation::List, &pieces), 2, "to read them, and to remove them");
 }
 
 #[tokio::test]

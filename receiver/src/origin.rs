@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
+use highwater_catalog::{Gap, Path};
 use highwater_repository::{ClusterRepository, Digest, Plain, Tail, TailPiece};
 use highwater_wal::{
     Check, Lsn, SegmentKind, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile, check_segment,
@@ -20,11 +21,10 @@ pub(crate) type Way = Vec<(TimelineId, Option<Lsn>)>;
 
 /// The way to a timeline, by its history; a timeline without one has no ancestors.
 pub(crate) fn way(timeline: TimelineId, history: Option<&TimelineHistory>) -> Way {
-    let ancestors = history.map(|history| history.ancestors.as_slice()).unwrap_or_default();
-    let mut way: Way =
-        ancestors.iter().map(|ancestor| (ancestor.timeline, Some(ancestor.switch_point))).collect();
-    way.push((timeline, None));
-    way
+    match history {
+        Some(history) => history.path().into_iter().map(|stretch| (stretch.timeline, stretch.end)).collect(),
+        None => vec![(timeline, None)],
+    }
 }
 
 /// What one repository has of a timeline.
@@ -119,8 +119,9 @@ pub(crate) struct Look {
 pub(crate) async fn kept(cluster: &ClusterRepository, timeline: TimelineId, look: Look) -> Result<Kept> {
     let tails = kept_tails(cluster, timeline, look).await?;
     let pieces = tails.iter().flat_map(|tail| tail.pieces().iter().copied()).collect();
-    let whole_end = last_whole(cluster, timeline, look).await?;
-    Ok(Kept { whole_end, pieces })
+    let newest_log = SegmentName::containing(timeline, look.until, look.size).log;
+    let whole_end = last_whole(cluster, timeline, newest_log, |_| true).await?;
+    Ok(Kept { whole_end: whole_end.map(|segment| segment.end(look.size)), pieces })
 }
 
 /// What is there of segments that are not there whole.
@@ -166,8 +167,8 @@ async fn make_whole(cluster: &ClusterRepository, tail: &Tail, look: Look) -> Res
     if tail.reach() < size.bytes() {
         return Ok(false);
     }
-    let bytes = match cluster.tail_segment(segment, size, None).await {
-        Ok(Some(tail)) if tail.end == segment.end(size) => tail.object.bytes,
+    let bytes = match tail.assemble(size, None).await {
+        Ok(Some(read)) if read.end == segment.end(size) => read.object.bytes,
         Ok(_) | Err(highwater_repository::Error::Locked { .. }) => return Ok(false),
         Err(error) if error.is_damaged() => return Ok(false),
         Err(error) => return Err(error.into()),
@@ -183,26 +184,68 @@ async fn make_whole(cluster: &ClusterRepository, tail: &Tail, look: Look) -> Res
     Ok(true)
 }
 
-/// Behind the last segment that is there whole. Logs are looked through downwards.
-async fn last_whole(cluster: &ClusterRepository, timeline: TimelineId, look: Look) -> Result<Option<Lsn>> {
-    let Look { size, until, .. } = look;
-    let is_segment = |file: WalFile| matches!(file, WalFile::Segment(_));
-    let Some(WalFile::Segment(first)) = cluster.first_wal(timeline, None, is_segment).await? else {
-        return Ok(None);
+/// The last segment that is there whole, of those that count. Logs are looked through downwards.
+async fn last_whole(
+    cluster: &ClusterRepository,
+    timeline: TimelineId,
+    newest_log: u32,
+    counts: impl Fn(SegmentName) -> bool,
+) -> Result<Option<SegmentName>> {
+    let segment = |file: WalFile| match file {
+        WalFile::Segment(segment) => Some(segment),
+        _ => None,
     };
-    let newest_log = SegmentName::containing(timeline, until, size).log;
+    let first = cluster.first_wal(timeline, None, |file| segment(file).is_some()).await?;
+    let Some(first) = first.and_then(segment) else { return Ok(None) };
     for log in (first.log..=newest_log.max(first.log)).rev() {
         let (mut last, mut after) = (None, None);
         loop {
             let page = cluster.list_wal(timeline, Some(log), after.as_deref()).await?;
-            last = page.files.iter().map(|(file, _)| *file).filter(|file| is_segment(*file)).max().or(last);
+            let found = page.files.iter().filter_map(|(file, _)| segment(*file));
+            last = found.filter(|segment| counts(*segment)).max().or(last);
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        if let Some(WalFile::Segment(segment)) = last {
-            return Ok(Some(segment.end(size)));
+        if last.is_some() {
+            return Ok(last);
+        }
+    }
+    Ok(None)
+}
+
+/// What a repository lacks right in front of `begin`, a segment's start, on the way there. `None` where that is nothing, and where it has
+/// nothing that lies before: its WAL begins there.
+pub(crate) async fn gap_before(
+    cluster: &ClusterRepository,
+    path: &Path,
+    begin: Lsn,
+    size: SegmentSize,
+) -> Result<Option<Gap>> {
+    let Some(number) = (begin.0 / size.bytes()).checked_sub(1) else { return Ok(None) };
+    let before = path.segment(number, size);
+    if cluster.has_wal(WalFile::Segment(before)).await? {
+        return Ok(None);
+    }
+    for leg in path.legs().iter().rev().filter(|leg| leg.timeline <= before.timeline) {
+        let ends = leg.end.map_or(begin, |end| begin.min(end));
+        let newest_log = SegmentName::containing(leg.timeline, ends, size).log;
+        let is_before = |segment: SegmentName| segment.start(size) < ends;
+        let whole = last_whole(cluster, leg.timeline, newest_log, is_before).await?;
+        let mut from = whole.map(|segment| segment.end(size));
+        for segment in
+            cluster.tail_segments(leg.timeline).await?.into_iter().rev().filter(|name| is_before(*name))
+        {
+            let reach = cluster.tail(segment).await?.reach();
+            if reach > 0 {
+                from = from.max(Some(segment.start(size) + reach));
+                break;
+            }
+        }
+        if let Some(from) = from.map(|from| from.min(ends)) {
+            let gap = Gap { timeline: leg.timeline, from, to: begin };
+            return Ok(Some(gap).filter(|gap| gap.from < gap.to));
         }
     }
     Ok(None)

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use highwater_catalog::{Gap, Path};
 use highwater_replication::{Client, Mode, SlotName, connect};
-use highwater_repository::{ClusterRepository, Event, Marker, Outcome};
+use highwater_repository::{ClusterRepository, Marker};
 use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 use tokio::time::Instant;
 
+use crate::alarms::{self, Alarm, Kind};
 use crate::engine::Place;
 use crate::error::{Error, Result};
 use crate::origin::{self, Look};
+use crate::over::Outlook;
 use crate::receiver::Receiver;
-use crate::unanswered::{self, ACTION, Alarm, HOLE_END};
 
 /// A server that is asked for signs of life and gives none for so long is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -24,10 +26,16 @@ pub(crate) struct Found {
     pub(crate) size: SegmentSize,
     pub(crate) clusters: Vec<ClusterRepository>,
     pub(crate) slot_restart: Option<Lsn>,
-    /// It was made just now: nothing was acknowledged to it.
-    pub(crate) is_new_slot: bool,
+    /// Where the server is, and how it came there.
     pub(crate) timeline: TimelineId,
     pub(crate) position: Lsn,
+    pub(crate) history: Option<TimelineHistory>,
+}
+
+impl Found {
+    fn path(&self) -> Path {
+        self.history.as_ref().map_or_else(|| Path::root(self.timeline), Path::from_history)
+    }
 }
 
 /// Where a repository ends: timeline, start of the segment that is not whole, end of its pieces.
@@ -40,29 +48,33 @@ impl Receiver {
         config.application_name.get_or_insert_with(|| "highwater".to_owned());
         let mut client = connect(&config, Mode::Replication).await?;
         client.limits_mut().idle = SILENCE_LIMIT;
-        let found = self.look(&mut client).await?;
-        self.tell_again(&found).await?;
-        let place = self.place(&mut client, &found).await?;
-        Ok((client, found, place))
+        loop {
+            let found = self.look(&mut client).await?;
+            self.look_at_alarms(&found).await?;
+            let place = self.place(&found).await?;
+            if !self.wait_for_recovery(&mut client, &found, &place).await? {
+                return Ok((client, found, place));
+            }
+        }
     }
 
-    /// Tells of holes that earlier receivers have told of, and lets those go that a base backup has answered.
-    async fn tell_again(&mut self, found: &Found) -> Result<()> {
-        let Some(cluster) = found.clusters.first() else { return Ok(()) };
+    /// Tells of what earlier receivers have told of, where it is not over, and lets go what is.
+    async fn look_at_alarms(&mut self, found: &Found) -> Result<()> {
+        let mut outlook = Outlook::new(found.clusters.clone(), found.path(), found.size);
         let mut known = Vec::new();
-        if !self.has_read_alarms {
-            known = unanswered::told(cluster).await?;
+        if let Some(cluster) = found.clusters.first()
+            && !self.has_read_alarms
+        {
+            known = alarms::told(cluster).await?;
             self.has_read_alarms = true;
         }
-        if known.is_empty() && self.alarms.iter().all(|alarm| alarm.until.is_none()) {
-            return Ok(());
-        }
-        let newest = unanswered::newest_backup(cluster).await?;
-        let is_open =
-            |alarm: &Alarm| alarm.until.is_none_or(|until| newest.is_none_or(|newest| newest < until));
-        self.alarms.retain(is_open);
-        known.into_iter().filter(is_open).for_each(|alarm| self.alarm(alarm));
-        self.state.alarms = self.alarms.iter().map(|alarm| alarm.text.clone()).collect();
+        let mut gaps = self.alarms.gaps();
+        gaps.extend(known.iter().map(|alarm| alarm.gap));
+        let over = outlook.over(&gaps).await?;
+        known.retain(|alarm| over.iter().all(|(gap, _)| alarm.gap != *gap));
+        self.end_alarms(&over);
+        known.into_iter().for_each(|alarm| self.alarm(alarm));
+        self.watch(outlook);
         Ok(())
     }
 
@@ -91,12 +103,13 @@ impl Receiver {
         let size = size.ok_or_else(|| Error::SegmentSizes { cluster: name.to_string() })?;
         self.state.system_id = Some(system_id);
         self.refuse_clones().await?;
-        let (slot_restart, is_new_slot) = match self.settings.slot.clone() {
+        let slot_restart = match self.settings.slot.clone() {
             Some(slot) => self.slot(client, &slot).await?,
-            None => (None, false),
+            None => None,
         };
         let (timeline, position) = (identity.timeline, identity.position);
-        Ok(Found { system_id, size, clusters, slot_restart, is_new_slot, timeline, position })
+        let history = history(client, timeline).await?;
+        Ok(Found { system_id, size, clusters, slot_restart, timeline, position, history })
     }
 
     /// A restored clone must not archive (R5): its data directory says so, and where that is not here, the server is asked.
@@ -129,10 +142,9 @@ impl Receiver {
         }
     }
 
-    /// From where on the server keeps WAL for us, and whether it does so only from now on. A slot that keeps none, since it was never used
-    /// or has lost what it kept, is of no use: it is made anew where slots are made.
-    async fn slot(&self, client: &mut Client, slot: &SlotName) -> Result<(Option<Lsn>, bool)> {
-        let mut is_new = false;
+    /// From where on the server keeps WAL for us. A slot that keeps none, since it was never used or has lost what it kept, is of no use: it
+    /// is made anew where slots are made.
+    async fn slot(&mut self, client: &mut Client, slot: &SlotName) -> Result<Option<Lsn>> {
         let mut found = self.read_slot(client, slot).await?;
         if self.settings.create_slot
             && found.is_none_or(|found| found.is_physical && found.restart_lsn.is_none())
@@ -141,11 +153,11 @@ impl Receiver {
                 client.drop_slot(slot).await?;
             }
             client.create_physical_slot(slot).await?;
-            is_new = true;
             found = self.read_slot(client, slot).await?;
+            self.slot_began = found.and_then(|found| found.restart_lsn);
         }
         match found {
-            Some(found) if found.is_physical => Ok((found.restart_lsn, is_new)),
+            Some(found) if found.is_physical => Ok(found.restart_lsn),
             Some(_) => Err(Error::LogicalSlot { slot: slot.clone() }),
             None => Err(Error::NoSlot { slot: slot.clone() }),
         }
@@ -166,9 +178,8 @@ impl Receiver {
     }
 
     /// Where to begin: where the repository ends; where that is lost, at what the server still has.
-    async fn place(&mut self, client: &mut Client, found: &Found) -> Result<Place> {
-        let history = history(client, found.timeline).await?;
-        let way = origin::way(found.timeline, history.as_ref());
+    async fn place(&mut self, found: &Found) -> Result<Place> {
+        let way = origin::way(found.timeline, found.history.as_ref());
         let (mut ends, mut later, mut tops) = (Vec::new(), Vec::new(), Vec::new());
         for cluster in &found.clusters {
             let mut kept = Vec::new();
@@ -203,14 +214,14 @@ impl Receiver {
         });
         self.tell_of_a_lost_end(found, &way, &tops).await?;
         let is_lost = |(timeline, begin, _): &End| self.lost.contains(&(*timeline, *begin));
-        if !is_lost(&end) {
-            return self.place_on(found, end.0, end.1).await;
-        }
         let later = first(later).filter(|later| (order(later.0), later.1) > (order(end.0), end.1));
-        match later {
-            Some(later) if !is_lost(&later) => self.place_on(found, later.0, later.1).await,
-            later => self.behind_the_hole(found, &way, later.unwrap_or(end)).await,
-        }
+        let place = match later {
+            _ if !is_lost(&end) => end,
+            Some(later) if !is_lost(&later) => later,
+            later => return self.behind_the_hole(found, &way, later.unwrap_or(end)).await,
+        };
+        self.tell_of_a_gap(found, place.1).await?;
+        self.place_on(found, place.0, place.1).await
     }
 
     /// Goes on behind WAL that the server no longer has, and tells of it.
@@ -220,18 +231,39 @@ impl Receiver {
         let kept_from = [found.slot_restart, oldest].into_iter().flatten().filter(|lsn| *lsn > lost.1).min();
         let (timeline, begin) = origin::fresh(way, kept_from.unwrap_or(found.position), found.size);
         let place = self.place_on(found, timeline, begin).await?;
-        if self.told_lost != Some((lost, begin)) {
-            let alarm = format!(
-                "WAL from {from} to {begin} on timeline {} is lost: the server had removed it before it was received; take a \
-                 base backup now (highwater backup)",
-                lost.0
-            );
-            let span = [("lost_from", from), (HOLE_END, begin)];
-            self.note_alarm(found, lost.0, &alarm, span).await?;
-            self.alarm(Alarm { text: alarm, until: Some(begin) });
-            self.told_lost = Some((lost, begin));
-        }
+        let gap = Gap { timeline: lost.0, from, to: begin };
+        let how = match self.alarms.has(Kind::Gone, &gap) {
+            true => "it has gone from the repository, and the server has it no more",
+            false => "the server had removed it before it was received",
+        };
+        let text = format!(
+            "WAL from {from} to {begin} on timeline {} is lost: {how}; take a base backup now (highwater backup)",
+            lost.0
+        );
+        self.note_alarm(found, Alarm { kind: Kind::Lost, gap, text }).await?;
         Ok(place)
+    }
+
+    /// WAL that is missing right in front of the place where we begin shows by nothing that we receive: it is told.
+    async fn tell_of_a_gap(&mut self, found: &Found, begin: Lsn) -> Result<()> {
+        let path = found.path();
+        for cluster in &found.clusters {
+            let Some(gap) = origin::gap_before(cluster, &path, begin, found.size).await? else { continue };
+            let mut outlook = Outlook::new(found.clusters.clone(), found.path(), found.size);
+            if !outlook.over(&[gap]).await?.is_empty() {
+                continue;
+            }
+            let text = format!(
+                "WAL from {} to {} on timeline {} is missing in {}, and there is more behind it: archive it from pg_wal of any server that \
+                 has it, or take a base backup now (highwater backup)",
+                gap.from,
+                gap.to,
+                gap.timeline,
+                cluster.repository().url()
+            );
+            self.note_alarm(found, Alarm { kind: Kind::Lost, gap, text }).await?;
+        }
+        Ok(())
     }
 
     /// The start of the oldest segment in the server's `pg_wal`, where we may look.
@@ -265,44 +297,61 @@ impl Receiver {
         tops: &[(&ClusterRepository, TimelineId, Lsn)],
     ) -> Result<()> {
         for (cluster, timeline, top) in tops.iter().copied() {
-            // Up to where the timeline began its parent's WAL was acknowledged.
-            let began = way.iter().rev().skip_while(|(other, _)| *other != timeline).nth(1);
-            let began = began.and_then(|(_, left_at)| *left_at).unwrap_or(Lsn::INVALID);
-            let is_told = |lsn: &Lsn| !found.is_new_slot && timeline == found.timeline && *lsn > began;
-            let acknowledged = found.slot_restart.filter(is_told);
-            let known = cluster.lost_behind(timeline, top, found.size).await?.max(acknowledged);
-            let Some(known) = known.filter(|known| *known > top) else { continue };
-            if self.told_lost_end == Some((timeline, known)) {
-                continue;
-            }
-            let alarm = format!(
+            let marked = cluster.lost_behind(timeline, top, found.size).await?;
+            let slot = Slot { restart: found.slot_restart, began: self.slot_began, timeline: found.timeline };
+            let acknowledged = slot.acknowledged(way, timeline).filter(|known| *known > top);
+            // By the slot alone nobody can tell what has gone from what was never received, where another hand has made it.
+            let is_told = match marked {
+                Some(_) => true,
+                None if acknowledged.is_none() => false,
+                None => {
+                    let oldest = self.oldest_wal(found.timeline, found.size).await;
+                    oldest.is_none_or(|oldest| oldest <= top)
+                }
+            };
+            let Some(known) = marked.max(acknowledged).filter(|_| is_told) else { continue };
+            let text = format!(
                 "{} had WAL of timeline {timeline} up to {known} and has it up to {top} now: segments, or pieces of one, have gone \
                  from its end; the server is asked for them again",
                 cluster.repository().url()
             );
-            self.note_alarm(found, timeline, &alarm, [("gone_from", top), ("gone_to", known)]).await?;
-            self.alarm(Alarm { text: alarm, until: None });
-            self.told_lost_end = Some((timeline, known));
+            let gap = Gap { timeline, from: top, to: known };
+            self.note_alarm(found, Alarm { kind: Kind::Gone, gap, text }).await?;
         }
         Ok(())
     }
 
-    async fn note_alarm(
-        &self,
-        found: &Found,
-        timeline: TimelineId,
-        alarm: &str,
-        span: [(&str, Lsn); 2],
-    ) -> Result<()> {
-        let event = Event::new(ACTION, Some(&self.settings.cluster), Outcome::Failed)
-            .with("reason", alarm)
-            .with("system_id", found.system_id.to_string())
-            .with("timeline", timeline.get());
-        let event = span.into_iter().fold(event, |event, (name, lsn)| event.with(name, lsn.to_string()));
+    /// Tells of a loss, and leaves it in the audit trail, unless it was told.
+    async fn note_alarm(&mut self, found: &Found, alarm: Alarm) -> Result<()> {
+        if self.alarms.tell_of(&alarm) {
+            return Ok(());
+        }
+        let event = alarm.event(&self.settings.cluster, &found.system_id.to_string());
         for cluster in &found.clusters {
             cluster.repository().note(&event).await?;
         }
+        self.alarm(alarm);
         Ok(())
+    }
+}
+
+/// A replication slot, as far as it tells what was acknowledged.
+struct Slot {
+    /// From where on the server keeps WAL for it.
+    restart: Option<Lsn>,
+    /// Where it began, where we have made it.
+    began: Option<Lsn>,
+    /// The timeline that the server is on.
+    timeline: TimelineId,
+}
+
+impl Slot {
+    /// Up to where a timeline's WAL was acknowledged by the slot's position alone. Not what another one's was, up to where that was left;
+    /// nor where a new slot begins: nothing was acknowledged to that.
+    fn acknowledged(&self, way: &origin::Way, timeline: TimelineId) -> Option<Lsn> {
+        let before = way.iter().rev().skip_while(|(other, _)| *other != timeline).nth(1);
+        let began = before.and_then(|(_, left_at)| *left_at).max(self.began);
+        self.restart.filter(|restart| timeline == self.timeline && began.is_none_or(|began| *restart > began))
     }
 }
 
@@ -321,4 +370,31 @@ async fn history(client: &mut Client, timeline: TimelineId) -> Result<Option<Tim
     let Some(file) = client.timeline_history(timeline).await? else { return Ok(None) };
     let parsed = TimelineHistory::parse(timeline, &file.content);
     Ok(Some(parsed.map_err(|error| highwater_replication::Error::Protocol { reason: error.to_string() })?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_acknowledged_is_known_by_the_slot_of_the_timeline_that_is_lived_on() {
+        let tli = |number| TimelineId::new(number).unwrap();
+        let way = vec![(tli(1), Some(Lsn(500))), (tli(2), None)];
+        for (restart, began, timeline, expected) in [
+            (None, None, 2, None),
+            (Some(700), None, 2, Some(700)),
+            // Of the old timeline it says nothing, nor what was acknowledged while that was lived on.
+            (Some(700), None, 1, None),
+            (Some(500), None, 2, None),
+            (Some(501), None, 2, Some(501)),
+            // We have made it, and nothing was acknowledged since.
+            (Some(700), Some(700), 2, None),
+            (Some(701), Some(700), 2, Some(701)),
+            (Some(450), Some(400), 2, None),
+        ] {
+            let slot = Slot { restart: restart.map(Lsn), began: began.map(Lsn), timeline: tli(2) };
+            let acknowledged = slot.acknowledged(&way, tli(timeline));
+            assert_eq!(acknowledged, expected.map(Lsn), "{restart:?} {began:?} {timeline}");
+        }
+    }
 }

@@ -5,20 +5,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_catalog::Gap;
 use highwater_replication::SlotName;
 use highwater_repository::{ClusterName, Repository};
 use highwater_wal::{Check, Lsn, TimelineId};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::alarms::{Alarm, Alarms};
 use crate::error::{Error, Result};
 use crate::lag::Lag;
 use crate::notify::Notifier;
+use crate::over::{Ends, Outlook, Over};
 use crate::progress::Policy;
 use crate::session::{Ended, now};
 use crate::state::{Phase, State};
 use crate::state_file::{STATE_INTERVAL, Snapshot, StateFile, Tell};
-use crate::unanswered::Alarm;
 
 /// How long is waited before the second try; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -31,8 +34,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// As many places are remembered where the server had no WAL any more.
 const MAX_LOST: usize = 64;
-/// The alarms that are kept; older ones are in the repository's events.
-const MAX_ALARMS: usize = 16;
+/// While there are alarms it is looked so often whether they are over.
+const OVER_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What to receive, and how.
 #[derive(Debug, Clone)]
@@ -89,14 +92,17 @@ pub struct Receiver {
     tell: Tell,
     state_file: Option<StateFile>,
     pub(crate) lag: Lag,
-    pub(crate) alarms: Vec<Alarm>,
+    pub(crate) alarms: Alarms,
+    /// What looks whether they are over, between looks, and the look that is under way.
+    outlook: Option<Outlook>,
+    looking: JoinSet<(Outlook, Result<Ends>)>,
+    looked: Option<Instant>,
     /// Whether the events of earlier receivers were looked through.
     pub(crate) has_read_alarms: bool,
     /// Where the server had no WAL any more.
     pub(crate) lost: BTreeSet<(TimelineId, Lsn)>,
-    pub(crate) told_lost: Option<((TimelineId, Lsn), Lsn)>,
-    /// The end of a timeline that the repository had, and that was told to have gone.
-    pub(crate) told_lost_end: Option<(TimelineId, Lsn)>,
+    /// Where the slot began, where we have made it: nothing up to there was acknowledged to it.
+    pub(crate) slot_began: Option<Lsn>,
     told: Option<(String, Instant)>,
     ticked: Option<Instant>,
 }
@@ -116,11 +122,13 @@ impl Receiver {
             tell: Arc::new(tell),
             state_file: None,
             lag: Lag::default(),
-            alarms: Vec::new(),
+            alarms: Alarms::default(),
+            outlook: None,
+            looking: JoinSet::new(),
+            looked: None,
             has_read_alarms: false,
             lost: BTreeSet::new(),
-            told_lost: None,
-            told_lost_end: None,
+            slot_began: None,
             told: None,
             ticked: None,
         }
@@ -244,14 +252,54 @@ impl Receiver {
         self.tick();
     }
 
-    /// Notes what somebody has to look at.
+    /// Notes what somebody has to look at, unless that was told.
     pub(crate) fn alarm(&mut self, alarm: Alarm) {
-        (self.tell)(&format!("ALARM: {}", alarm.text));
-        self.alarms.push(alarm);
-        if self.alarms.len() > MAX_ALARMS {
-            self.alarms.remove(0);
+        let line = format!("ALARM: {}", alarm.text);
+        if self.alarms.raise(alarm) {
+            (self.tell)(&line);
+            self.state.alarms = self.alarms.texts();
         }
-        self.state.alarms = self.alarms.iter().map(|alarm| alarm.text.clone()).collect();
+    }
+
+    /// Lets alarms go that are over, and tells of each.
+    pub(crate) fn end_alarms(&mut self, over: &[(Gap, Over)]) {
+        for (gap, why) in over {
+            if self.alarms.end(gap) {
+                let Gap { timeline, from, to } = gap;
+                (self.tell)(&format!(
+                    "the alarm for WAL from {from} to {to} on timeline {timeline} is over: {why}"
+                ));
+            }
+        }
+        self.state.alarms = self.alarms.texts();
+    }
+
+    /// Where it is looked from now on whether alarms are over.
+    pub(crate) fn watch(&mut self, outlook: Outlook) {
+        // A look at another way of the server's counts no more.
+        self.looking = JoinSet::new();
+        (self.outlook, self.looked) = (Some(outlook), Some(Instant::now()));
+    }
+
+    /// Looks beside everything else whether alarms are over.
+    fn look_for_ends(&mut self) {
+        if let Some(Ok((outlook, over))) = self.looking.try_join_next() {
+            self.outlook = Some(outlook);
+            // A repository that does not answer is told where WAL is put.
+            self.end_alarms(&over.unwrap_or_default());
+        }
+        let gaps = self.alarms.gaps();
+        let is_time = self.looked.is_none_or(|looked| looked.elapsed() >= OVER_INTERVAL);
+        if !gaps.is_empty()
+            && is_time
+            && let Some(mut outlook) = self.outlook.take()
+        {
+            self.looked = Some(Instant::now());
+            self.looking.spawn(async move {
+                let over = outlook.over(&gaps).await;
+                (outlook, over)
+            });
+        }
     }
 
     /// How far the server's WAL goes, and how far the repository's.
@@ -276,6 +324,7 @@ impl Receiver {
             return;
         }
         self.ticked = Some(Instant::now());
+        self.look_for_ends();
         self.notifier.alive();
         if let Some(file) = &self.state_file {
             file.publish(self.snapshot());

@@ -62,7 +62,7 @@ pub struct State {
     /// Why it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What somebody has to look at, and does not pass by itself: WAL that was lost.
+    /// What somebody has to look at: WAL that is missing, until it has come or a base backup lies behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
 }

@@ -233,8 +233,7 @@ impl Run<'_> {
 
     /// What is to be said of the strips themselves.
     fn strips(&mut self, tail: &Tail) {
-        for (key, at) in tail.damage() {
-            let what = format!("the frame at byte {at} is not the one that was written");
+        for (key, what) in tail.damage() {
             self.findings.push(Finding::damage(key, what));
         }
         for (key, at) in tail.torn() {

@@ -1,7 +1,7 @@
 //! `highwater status`: one screen.
 
 use highwater_basebackup::advice::{self, Archiver, ServerSettings, Severity};
-use highwater_catalog::{Branch, Catalog, Inventory, Window};
+use highwater_catalog::{Branch, Catalog, Inventory, ToldHole, Window, told_holes};
 use highwater_replication::{Client, Mode};
 use highwater_repository::Event;
 use highwater_verify::Record;
@@ -282,10 +282,9 @@ fn alarms(
     let damaged = catalog.damaged_segments().values();
     alarms.extend(damaged.map(|reason| format!("a segment is damaged and counts as missing: {reason}")));
     alarms.extend(inventory.troubles());
+    let holes = told_holes(inventory, branches);
+    alarms.extend(holes.iter().filter(|told| !told.is_answered).map(text_of_hole));
     for branch in branches {
-        for hole in branch.windows.iter().filter_map(|window| window.hole_after.as_ref()) {
-            alarms.push(format!("WAL is missing on timeline {}: {hole}", branch.timeline));
-        }
         alarms.extend(branch.broken.iter().map(|broken| broken.reason.clone()));
     }
     // An older timeline that was never reached is given up; `highwater window` tells of it.
@@ -346,6 +345,10 @@ fn alarms_of(server: &Server, inventory: &Inventory) -> Vec<String> {
     alarms
 }
 
+fn text_of_hole(told: &ToldHole<'_>) -> String {
+    format!("WAL is missing on timeline {}: {}", told.timeline, told.hole)
+}
+
 /// What is worth knowing and no reason to act.
 fn notes(catalog: &Catalog, branches: &[Branch]) -> Vec<String> {
     let left_out = branches.iter().filter_map(|branch| Some((branch.timeline, branch.left_out.as_ref()?)));
@@ -358,6 +361,13 @@ fn notes(catalog: &Catalog, branches: &[Branch]) -> Vec<String> {
             )
         })
         .collect();
+    let holes = told_holes(catalog.inventory(), branches);
+    notes.extend(holes.iter().filter(|told| told.is_answered).map(|told| {
+        format!(
+            "{}; a base backup lies behind it, and the moments between cannot be reached",
+            text_of_hole(told)
+        )
+    }));
     notes.extend(catalog.index_notes().iter().cloned());
     notes.extend(catalog.inventory().remarks());
     notes

@@ -119,26 +119,18 @@ impl Tail {
             self.damaged(format!("the bytes from {end} to {until} of it are missing"))
         }))
     }
-}
 
-impl ClusterRepository {
-    /// The segment put together from its pieces, verified (R7); `None` where there are none. `least` as for
-    /// [`Tail::end`].
+    /// The segment put together from the pieces, verified (R7); `None` where there are none. `least` as for [`Tail::end`].
     ///
     /// # Errors
     /// As for [`Tail::end`].
-    pub async fn tail_segment(
-        &self,
-        segment: SegmentName,
-        size: SegmentSize,
-        least: Option<u64>,
-    ) -> Result<Option<TailSegment>> {
-        let tail = Arc::new(self.tail(segment).await?);
+    pub async fn assemble(&self, size: SegmentSize, least: Option<u64>) -> Result<Option<TailSegment>> {
+        let tail = Arc::new(self.clone());
         let mut sound = Sound::new(tail.pieces().to_vec());
         // It ends: each round takes a piece out.
         loop {
             let (taken, end) = chain(&sound.pieces);
-            match self.put_together(&tail, size, taken).await {
+            match tail.put_together(size, taken).await {
                 Ok(read) => {
                     tail.goes_far_enough(sound, end, least)?;
                     return Ok(read);
@@ -151,12 +143,11 @@ impl ClusterRepository {
 
     /// The segment out of these pieces; an error comes with the piece that could not be read.
     async fn put_together(
-        &self,
-        tail: &Arc<Tail>,
+        self: &Arc<Tail>,
         size: SegmentSize,
         taken: Vec<TailPiece>,
     ) -> Result<Option<TailSegment>, (Option<TailPiece>, Error)> {
-        let segment = tail.segment();
+        let segment = self.segment();
         let Some(last) = taken.last().copied() else { return Ok(None) };
         let mut bytes = vec![0; size.bytes() as usize];
         let mut reads = JoinSet::new();
@@ -166,7 +157,7 @@ impl ClusterRepository {
             while reads.len() < READS_AT_ONCE
                 && let Some(piece) = waiting.next()
             {
-                let tail = Arc::clone(tail);
+                let tail = Arc::clone(self);
                 reads.spawn(async move {
                     let read = tail.get(piece).await;
                     read.map(|(head, bytes)| (piece, head, bytes)).map_err(|error| (Some(piece), error))
@@ -177,13 +168,13 @@ impl ClusterRepository {
                 read.map_err(|error| (None, Error::Codec(std::io::Error::other(error))))??;
             if found.segment_size != size {
                 let reason = format!("its segments have {:?}", found.segment_size);
-                return Err((None, tail.damaged(reason)));
+                return Err((None, self.damaged(reason)));
             }
             if piece == last {
                 head = Some(found);
             }
             let place = bytes.get_mut(piece.from as usize..piece.to as usize);
-            let too_long = || (None, tail.damaged("a piece is longer than it".to_owned()));
+            let too_long = || (None, self.damaged("a piece is longer than it".to_owned()));
             let place = place.ok_or_else(too_long)?;
             place.copy_from_slice(&content);
         }
@@ -197,6 +188,21 @@ impl ClusterRepository {
         let (archived, received) = (head.archived, Some(head.to));
         let head = WalHead { version: WalHead::VERSION, file, plain, archived, summary, received };
         Ok(Some(TailSegment { end: last.end(size), object: WalObject { head, bytes } }))
+    }
+}
+
+impl ClusterRepository {
+    /// What there is of a segment in pieces, put together: [`Tail::assemble`].
+    ///
+    /// # Errors
+    /// As for [`Tail::end`].
+    pub async fn tail_segment(
+        &self,
+        segment: SegmentName,
+        size: SegmentSize,
+        least: Option<u64>,
+    ) -> Result<Option<TailSegment>> {
+        self.tail(segment).await?.assemble(size, least).await
     }
 
     /// A segment that is there whole, or put together from its pieces; `least` as for [`Tail::end`].

@@ -43,6 +43,11 @@ struct ReadStrip {
     scan: Scan,
 }
 
+/// What is wrong with a strip in which there is no sound frame at `at`.
+fn other_frame(at: usize) -> String {
+    format!("the frame at byte {at} is not the one that was written")
+}
+
 impl ReadStrip {
     /// One of which nothing can be read: a strip has its full length before the first frame.
     fn of_nothing(key: Key) -> ReadStrip {
@@ -51,7 +56,7 @@ impl ReadStrip {
     }
 
     fn damaged(&self, at: usize) -> Error {
-        Error::damaged(&self.key, format!("the frame at byte {at} is not the one that was written"))
+        Error::damaged(&self.key, other_frame(at))
     }
 
     /// Its pieces, and where one is damaged, what that can have held.
@@ -182,11 +187,11 @@ impl Tail {
         objects.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// What is damaged in strips and belongs to no piece that is missing for it: the strip, and the byte of it.
-    pub fn damage(&self) -> impl Iterator<Item = (&Key, u64)> {
+    /// What is damaged in strips and belongs to no piece that is missing for it: the strip, and what is wrong with it.
+    pub fn damage(&self) -> impl Iterator<Item = (&Key, String)> {
         self.strips.values().flat_map(|strip| {
             let without_bytes = strip.scan.damage.iter().filter(|damage| damage.from == damage.to);
-            without_bytes.map(|damage| (&strip.key, damage.at as u64))
+            without_bytes.map(|damage| (&strip.key, other_frame(damage.at)))
         })
     }
 

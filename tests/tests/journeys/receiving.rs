@@ -1,6 +1,7 @@
 //! WAL is streamed into the repository as the server writes it, and what was streamed is restored.
 
 mod stores;
+mod taken_over;
 mod what_has_gone;
 
 use std::path::PathBuf;
@@ -288,11 +289,13 @@ fn goes_on_behind_the_hole(site: &Site, server: &Postgres, arguments: &[&str]) {
     let told = || receiving.running.stderr().contains("ALARM: WAL from");
     wait_until("the loss is told", PATIENCE, told);
     let receiving = receiving.wait_until_streaming();
-    assert_ne!(receiving.state()["alarms"], serde_json::Value::Null);
+    let alarms = receiving.state()["alarms"].clone();
+    assert_eq!(alarms.as_array().map(Vec::len), Some(1), "one loss, one alarm: {alarms}");
     back_up(site);
     server.sql("insert into t values (2)");
     receiving.catches_up_with(server);
-    receiving.running.terminate().succeeds();
+    let said = receiving.running.terminate().succeeds().stderr;
+    assert_eq!(said.matches("ALARM").count(), 1, "{said}");
     assert!(!site.objects("events/").is_empty());
     // It knows the hole when it comes back, and tells of it no second time.
     let receiving = receive(site, arguments).wait_until_streaming();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use highwater_tests::{Postgres, Site};
+use highwater_tests::{PATIENCE, Postgres, Site, wait_until};
 
 use super::{WITH_SLOT, forgetful, overwrite, receive, rows, server};
 use crate::restores::{archiving, back_up, bring_back, restore};
@@ -81,6 +81,76 @@ fn r06_pieces_that_have_gone_from_the_end_are_missed() {
     receiving.running.terminate().succeeds().says("have gone from its end");
     site.highwater(["verify"]).run().succeeds();
     assert_eq!(rows(&bring_back(&site, "latest", &["--latest"])), "1 2 3");
+
+    // Where no mark tells of it the slot does: what was acknowledged was there.
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    let before: BTreeSet<PathBuf> = site.objects("/tail/").into_iter().collect();
+    server.sql("insert into t values (4)");
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds();
+    let mut gone = site.objects("/tail/");
+    gone.retain(|piece| !before.contains(piece));
+    gone.extend(site.objects("/reached/"));
+    gone.iter().for_each(|object| std::fs::remove_file(object).unwrap());
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds().says("have gone from its end");
+    assert_eq!(rows(&bring_back(&site, "by-the-slot", &["--latest"])), "1 2 3 4");
+}
+
+/// What `highwater status` has of missing WAL, as alarms and as notes.
+fn missing(site: &Site) -> (usize, usize) {
+    let status = site.highwater(["status", "--json"]).run().succeeds().json();
+    let count = |name: &str| {
+        let texts = status[name].as_array().cloned().unwrap_or_default();
+        texts.iter().filter(|text| text.to_string().contains("WAL is missing on timeline")).count()
+    };
+    (count("alarms"), count("notes"))
+}
+
+#[test]
+fn a_segment_that_is_missing_in_front_of_what_is_received_is_an_alarm_until_that_is_over() {
+    let site = Site::on_folder();
+    let server = server(&site, Postgres::builder().wal_segment_size_mb(1));
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    server.sql("create table t as select 1 as n");
+    let missing_name = server.value("select pg_walfile_name(pg_switch_wal())");
+    server.sql("insert into t values (2)");
+    receiving.catches_up_with(&server);
+    receiving.running.terminate().succeeds();
+    let object = site.objects(&format!("/wal/00000001/{missing_name}")).remove(0);
+    let aside = site.path("aside");
+    let take_away = || std::fs::rename(&object, &aside).unwrap();
+    take_away();
+
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    let alarms = receiving.state()["alarms"].to_string();
+    assert!(alarms.contains("is missing in") && !receiving.state()["alarms"][1].is_string(), "{alarms}");
+    receiving.catches_up_with(&server);
+    assert_eq!(missing(&site), (1, 0));
+    std::fs::rename(&aside, &object).unwrap();
+    let is_over = || receiving.state()["alarms"].is_null();
+    wait_until("the alarm is over", PATIENCE, is_over);
+    assert_eq!(missing(&site), (0, 0));
+    let said = receiving.running.terminate().succeeds().says("is over: it is in the repository now").stderr;
+    assert_eq!(said.matches("ALARM").count(), 1, "{said}");
+
+    // Until somebody takes a backup each new receiver tells of it.
+    take_away();
+    receive(&site, WITH_SLOT).wait_until_streaming().running.terminate().succeeds().says("ALARM");
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    let label = back_up(&site);
+    let is_over = || receiving.state()["alarms"].is_null();
+    wait_until("the alarm is over", PATIENCE, is_over);
+    assert_eq!(missing(&site), (0, 1));
+    let said = receiving
+        .running
+        .terminate()
+        .succeeds()
+        .says(&format!("is over: base backup {label} lies behind it"));
+    assert_eq!(said.stderr.matches("ALARM").count(), 1, "{}", said.stderr);
+    receive(&site, WITH_SLOT).wait_until_streaming().running.terminate().succeeds().does_not_say("ALARM");
 }
 
 #[test]
@@ -157,9 +227,7 @@ fn r12_commits_in_the_segment_in_which_a_loss_begins_are_reached() {
     overwrite(&server);
     server.configure("max_slot_wal_keep_size", "-1");
     let receiving = receive(&site, WITH_SLOT);
-    highwater_tests::wait_until("the loss is told", highwater_tests::PATIENCE, || {
-        receiving.running.stderr().contains("ALARM: WAL from")
-    });
+    wait_until("the loss is told", PATIENCE, || receiving.running.stderr().contains("ALARM: WAL from"));
     let receiving = receiving.wait_until_streaming();
     // Until somebody takes a backup each new receiver tells of it.
     receiving.running.terminate().succeeds();

@@ -1,0 +1,44 @@
+//! The receiver finds the way that a restored or promoted server has come, and asks it for nothing before it is there.
+
+use highwater_tests::{PATIENCE, Postgres, Site, wait_until};
+
+use super::{WITH_SLOT, receive, receiver, rows, server, started};
+use crate::restores::{back_up, bring_back, restore};
+
+#[test]
+fn r18_a_cluster_that_is_taken_over_is_received_from_where_it_goes_on() {
+    let site = Site::on_folder();
+    let lost = server(&site, Postgres::builder());
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    lost.sql("create table t as select 1 as n");
+    let time = lost.now();
+    lost.sql("insert into t values (2)");
+    receiving.catches_up_with(&lost);
+    receiving.running.terminate().succeeds();
+    lost.kill9();
+    let (folder, output) = restore(&site, "again", &["--takeover", "--at", &time, "--action", "pause"]);
+    output.succeeds();
+    let again = Postgres::from_data_dir(&folder).try_start().unwrap_or_else(|failure| panic!("{failure}"));
+    again.wait_for("select pg_get_wal_replay_pause_state() = 'paused'", PATIENCE);
+
+    // It is in recovery, and on the old timeline, whose WAL the repository has.
+    let program = receiver(&site, WITH_SLOT)
+        .env("HIGHWATER_CLUSTER_MAIN_CONNECTION", again.connection_string())
+        .env("HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY", &folder);
+    let receiving = started(&site, program);
+    let told = || receiving.running.stderr().contains("the server is in recovery");
+    wait_until("the receiver says what it waits for", PATIENCE, told);
+    assert_eq!(receiving.state()["phase"], "waiting", "{}", receiving.state());
+    assert!(receiving.state()["error"].is_null(), "{}", receiving.state());
+    again.sql("select pg_wal_replay_resume()");
+    again.wait_until_recovered().unwrap_or_else(|failure| panic!("{failure}"));
+    let receiving = receiving.wait_until_streaming();
+    assert_eq!(receiving.state()["timeline"], 2);
+    again.sql("insert into t values (3)");
+    receiving.catches_up_with(&again);
+    let said = receiving.running.terminate().succeeds();
+    said.does_not_say("trying again").does_not_say("timeline 1").does_not_say("ALARM");
+    drop(again);
+    assert_eq!(rows(&bring_back(&site, "latest", &["--latest"])), "1 3");
+}
