@@ -1,7 +1,9 @@
 //! Bytes in, puts out: carries out what [`Progress`] decides, for one timeline.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +11,7 @@ use highwater_repository::{Plain, TailPiece};
 use highwater_wal::{
     Check, CommitPoint, GrowingSummary, Lsn, SegmentName, SegmentSize, Summary, SystemId, TimelineId,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use crate::buffer::{Chunks, SegmentBuffer};
@@ -40,7 +42,26 @@ pub(crate) struct Taking {
     pub(crate) policy: Policy,
 }
 
-type PieceTask = JoinHandle<(Result<Option<CommitPoint>>, GrowingSummary<Bytes>)>;
+/// What came of a piece, and the summary that was lent for it.
+type PieceDone = (Result<Option<CommitPoint>>, GrowingSummary<Bytes>);
+
+/// A piece on its way.
+enum PiecePut {
+    Task(JoinHandle<PieceDone>),
+    /// Put by whoever waits for it.
+    Here(Pin<Box<dyn Future<Output = PieceDone> + Send>>),
+}
+
+impl Future for PiecePut {
+    type Output = Result<PieceDone>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<PieceDone>> {
+        match self.get_mut() {
+            PiecePut::Task(task) => Pin::new(task).poll(context).map_err(|_| Error::Task),
+            PiecePut::Here(put) => put.as_mut().poll(context).map(Ok),
+        }
+    }
+}
 
 /// The end of what is durable is marked so often, where it has moved: what goes from the end of the repository is noticed up to there.
 const MARK_INTERVAL: Duration = Duration::from_secs(60);
@@ -59,7 +80,7 @@ pub(crate) struct Engine<T> {
     space: BytesMut,
     /// Pieces that are still to be compared, in order of their ends.
     expected: VecDeque<(TailPiece, Plain)>,
-    piece: Option<(Put, PieceTask)>,
+    piece: Option<(Put, PiecePut)>,
     segment: Option<(Put, JoinHandle<Result<Summary>>)>,
     /// Segments whose pieces are to be removed, and the one that is being removed.
     to_remove: VecDeque<SegmentName>,
@@ -225,8 +246,7 @@ impl<T: Target> Engine<T> {
     }
 
     fn begin_piece(&mut self, put: Put, from: Lsn, to: Lsn) {
-        let target = Arc::clone(&self.target);
-        let check = self.taking.check;
+        let (target, check) = (Arc::clone(&self.target), self.taking.check);
         let (size, is_awaited) = (self.taking.size, self.taking.policy.synchronous);
         let Some(buffer) = self.buffer_of(from) else { return };
         let bytes = buffer.slice(from, to);
@@ -245,7 +265,11 @@ impl<T: Target> Engine<T> {
             let commit = summary.as_ref().and_then(|summary| summary.last_commit);
             (target.put_piece(piece, bytes, summary, is_awaited).await.map(|()| commit), growing)
         };
-        self.piece = Some((put, tokio::spawn(task)));
+        let on_its_way = match is_awaited && self.target.is_quick(piece) {
+            true => PiecePut::Here(Box::pin(task)),
+            false => PiecePut::Task(tokio::spawn(task)),
+        };
+        self.piece = Some((put, on_its_way));
     }
 
     fn begin_segment(&mut self, put: Put, start: Lsn) {
@@ -263,25 +287,25 @@ impl<T: Target> Engine<T> {
     pub(crate) async fn finished(&mut self) -> Result<()> {
         let Engine { piece, segment, removal, mark, .. } = self;
         tokio::select! {
-            answer = done(piece.as_mut().map(|(_, task)| task)) => {
-                let (result, growing) = answer?;
+            answer = done(piece.as_mut().map(|(_, put)| put)) => {
                 let Some((put, _)) = self.piece.take() else { return Ok(()) };
+                let (result, growing) = answer?;
                 self.piece_is_done(put, result, growing)
             }
             answer = done(segment.as_mut().map(|(_, task)| task)) => {
                 let Some((put, _)) = self.segment.take() else { return Ok(()) };
-                self.segment_is_done(put, answer??)
+                self.segment_is_done(put, ended(answer)??)
             }
             answer = done(removal.as_mut()) => {
                 self.removal = None;
                 // What is left of pieces does no harm, and is looked at when the receiver starts.
-                let _ = answer?;
+                let _ = ended(answer)?;
                 Ok(())
             }
             answer = done(mark.task.as_mut()) => {
                 self.mark.task = None;
                 // The next one stands for it as well.
-                let _ = answer?;
+                let _ = ended(answer)?;
                 Ok(())
             }
         }
@@ -357,10 +381,7 @@ impl<T: Target> Engine<T> {
     pub(crate) async fn let_end(mut self) {
         while self.piece.is_some() || self.segment.is_some() {
             // What failed is begun anew by the next session.
-            if self.finished().await.is_err() {
-                self.piece = self.piece.take().filter(|(_, task)| !task.is_finished());
-                self.segment = self.segment.take().filter(|(_, task)| !task.is_finished());
-            }
+            let _ = self.finished().await;
         }
     }
 }
@@ -373,9 +394,13 @@ impl<T> Drop for Engine<T> {
     }
 }
 
-async fn done<R>(task: Option<&mut JoinHandle<R>>) -> Result<R> {
-    match task {
-        Some(task) => task.await.map_err(|_| Error::Task),
+async fn done<F: Future + Unpin>(begun: Option<&mut F>) -> F::Output {
+    match begun {
+        Some(begun) => begun.await,
         None => std::future::pending().await,
     }
+}
+
+fn ended<R>(answer: std::result::Result<R, JoinError>) -> Result<R> {
+    answer.map_err(|_| Error::Task)
 }

@@ -12,6 +12,7 @@
 //! | `receiver` | the service: session after session → [`Receiver`] |
 //! | `preparation` | which server this is, whether it may be received, where to begin |
 //! | `session` | one connection to the server |
+//! | `held_up` | lets go of the server when a session hangs |
 //! | `origin` | where the repository ends |
 //! | `rest` | when what comes is let lie for a moment: no I/O, no clock |
 //! | `progress` | what has come, what is durable, what is put next: no I/O, no clock |
@@ -38,6 +39,7 @@ mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod error;
+mod held_up;
 mod lag;
 #[cfg(test)]
 mod mending_tests;

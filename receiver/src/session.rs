@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::{Engine, Place, Taking};
 use crate::error::{Error, Result};
+use crate::held_up::HeldUp;
 use crate::notify::Notifier;
 use crate::progress::Progress;
 use crate::receiver::{Receiver, Stop};
@@ -132,12 +133,12 @@ impl Receiver {
         engine: &mut Engine<Repositories>,
         stop: &mut Stop,
     ) -> Result<StreamEnd> {
-        let mut said = Said::default();
+        let mut said = Said::of(stream)?;
         let mut held_up: Option<(Instant, Lsn)> = None;
         let mut rest: Option<Instant> = None;
         loop {
             engine.begin_puts();
-            self.report(stream, engine, &mut said).await?;
+            self.report(stream, engine.progress(), &mut said).await?;
             self.note_progress(engine, &said);
             let has_room = engine.has_room();
             let durable = engine.progress().durable();
@@ -156,6 +157,13 @@ impl Receiver {
             rest = rest.filter(|until| Instant::now() < *until);
             wake = rest.map_or(wake, |until| wake.min(until));
             tokio::select! {
+                // In this order: what is to be put is begun by waiting for it, and a server that sends without end must not hold it up.
+                biased;
+                result = engine.finished() => result?,
+                () = stop.wait() => {
+                    self.settle(stream, engine, &mut said).await?;
+                    return Ok(StreamEnd::Ended(Ended::Stopped));
+                }
                 event = stream.next(), if has_room && rest.is_none() => {
                     let policy = self.settings.policy;
                     match self.take_all(stream, engine, event?, &mut said).await? {
@@ -173,11 +181,6 @@ impl Receiver {
                             return Ok(StreamEnd::Ended(Ended::Shutdown));
                         }
                     }
-                }
-                result = engine.finished() => result?,
-                () = stop.wait() => {
-                    self.settle(stream, engine, &mut said).await?;
-                    return Ok(StreamEnd::Ended(Ended::Stopped));
                 }
                 () = sleep_until(wake) => {}
             }
@@ -244,7 +247,7 @@ impl Receiver {
         loop {
             engine.end_now();
             engine.begin_puts();
-            self.report(stream, engine, said).await?;
+            self.report(stream, engine.progress(), said).await?;
             self.note_progress(engine, said);
             if engine.is_settled() {
                 return Ok(());
@@ -258,13 +261,8 @@ impl Receiver {
     }
 
     /// Tells the server what is new, or that we are alive.
-    async fn report(
-        &mut self,
-        stream: &mut WalStream,
-        engine: &Engine<Repositories>,
-        said: &mut Said,
-    ) -> Result<()> {
-        let progress = engine.progress();
+    async fn report(&mut self, stream: &mut WalStream, progress: &Progress, said: &mut Said) -> Result<()> {
+        said.session.goes_on();
         let flushed = progress.acknowledged().unwrap_or(Lsn::INVALID);
         let is_time = said.next_status() <= Instant::now();
         if flushed == said.flushed && !is_time {
@@ -298,16 +296,23 @@ impl Receiver {
 }
 
 /// What the server was told last, and has told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Said {
     flushed: Lsn,
     at: Option<Instant>,
     server_end: Lsn,
     /// The server waits to hear that all of its WAL is durable.
     is_awaited: bool,
+    /// Looks whether anything can be said.
+    session: HeldUp,
 }
 
 impl Said {
+    fn of(stream: &WalStream) -> Result<Said> {
+        let session = HeldUp::new(stream.cut()?, HOLD_UP_LIMIT);
+        Ok(Said { flushed: Lsn::INVALID, at: None, server_end: Lsn::INVALID, is_awaited: false, session })
+    }
+
     fn pass(&self, progress: &Progress, is_drained: bool) -> Pass {
         let is_behind = self.server_end > progress.received();
         Pass { is_drained, is_behind, is_awaited: self.is_awaited }

@@ -27,6 +27,8 @@ pub(crate) trait Target: Send + Sync + 'static {
         summary: Option<Summary>,
         is_awaited: bool,
     ) -> Result<()>;
+    /// Whether a piece that somebody waits for is put faster by whoever asks than by another thread.
+    fn is_quick(&self, piece: TailPiece) -> bool;
     /// Checks a segment (R4) and puts it whole.
     async fn put_segment(&self, name: SegmentName, bytes: Chunks) -> Result<Summary>;
     /// Removes the pieces of a segment that is there whole.
@@ -74,6 +76,11 @@ impl Target for Repositories {
         });
         try_join_all(puts).await?;
         Ok(())
+    }
+
+    fn is_quick(&self, piece: TailPiece) -> bool {
+        // Several of them are put side by side.
+        self.clusters.len() == 1 && piece.length() <= Strip::LONGEST_PIECE_BYTES
     }
 
     async fn put_segment(&self, name: SegmentName, bytes: Chunks) -> Result<Summary> {
@@ -135,8 +142,16 @@ impl Repositories {
         if piece.length() > Strip::LONGEST_PIECE_BYTES {
             return false;
         }
-        let size = self.size;
-        let put = |strip| put_within_limit(strip, piece, size, bytes.clone(), summary.clone());
+        let (size, is_quick) = (self.size, self.is_quick(piece));
+        let put = |strip| {
+            let (bytes, summary) = (bytes.clone(), summary.clone());
+            async move {
+                match is_quick {
+                    true => put_into(strip, piece, size, &bytes, summary).await,
+                    false => put_within_limit(strip, piece, size, bytes, summary).await,
+                }
+            }
+        };
         let open = self.strips().remove(&place).filter(|strip| strip.segment() == piece.segment);
         if let Some(strip) = open {
             match put(strip).await {
@@ -184,21 +199,25 @@ impl Repositories {
 }
 
 /// Puts a piece into a strip. Answers whether that had room for it; `None` where it has failed, and is given up.
-///
-/// A disk that hangs holds up whoever appends, so that is a task of its own.
-async fn put_within_limit(
+async fn put_into(
     mut strip: Strip,
+    piece: TailPiece,
+    size: SegmentSize,
+    bytes: &Chunks,
+    summary: Option<Summary>,
+) -> Option<(Strip, bool)> {
+    let has_room = strip.put(piece, size, bytes, summary).await.ok()?;
+    Some((strip, has_room))
+}
+
+/// The same as a task of its own: a disk that hangs holds up whoever appends, and nobody else.
+async fn put_within_limit(
+    strip: Strip,
     piece: TailPiece,
     size: SegmentSize,
     bytes: Chunks,
     summary: Option<Summary>,
 ) -> Option<(Strip, bool)> {
-    let putting = tokio::spawn(async move {
-        let put = strip.put(piece, size, &bytes, summary).await;
-        (strip, put)
-    });
-    match timeout(APPEND_LIMIT, putting).await {
-        Ok(Ok((strip, Ok(has_room)))) => Some((strip, has_room)),
-        _ => None,
-    }
+    let putting = tokio::spawn(async move { put_into(strip, piece, size, &bytes, summary).await });
+    timeout(APPEND_LIMIT, putting).await.ok()?.ok()?
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connect::Transport;
 use crate::message::{Message, decode};
-use crate::{Error, Limits, Result, ServerError};
+use crate::{Cut, Error, Limits, Result, ServerError};
 
 /// How much is read at a time, in bytes. Slices of a copy keep their whole buffer of this size alive.
 const READ_BYTES: usize = 256 << 10;
@@ -258,5 +258,10 @@ impl Connection<Transport> {
             self.close("it was lost");
             Error::Lost { doing, source }
         })
+    }
+
+    /// What ends the connection from beside.
+    pub(crate) fn cut(&self, doing: &'static str) -> Result<Cut> {
+        self.stream.cut().map_err(|source| Error::Lost { doing, source })
     }
 }

@@ -69,7 +69,7 @@ pub use config::{
     AuthMethods, ChannelBinding, Config, Environment, Host, Keepalive, Limits, Password, RootCertificates,
     Server, SslMode, SslNegotiation, TargetSession, TlsSettings, TlsVersions,
 };
-pub use connect::{Mode, Stream, Transport, connect};
+pub use connect::{Cut, Mode, Stream, Transport, connect};
 pub use error::{Attempt, Error, Result};
 pub use message::{DataRow, ServerError, StandbyStatus, StreamMessage};
 pub use postgres_protocol::escape::{escape_identifier, escape_literal};

@@ -2,6 +2,7 @@
 //!
 //! The order of tries is that of `PQconnectPoll` in `fe-connect.c` (PostgreSQL 18).
 
+mod cut;
 mod plan;
 mod resting;
 mod session;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
+pub use self::cut::Cut;
 use self::plan::{Next, Try};
 use self::resting::{Resting, Watched};
 use self::socket::{Address, Socket};
@@ -33,17 +35,31 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {
     /// # Errors
     /// What the operating system refuses; then the stream is of no more use.
     fn rest(&mut self) -> io::Result<()>;
+
+    /// What ends the connection from beside.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    fn cut(&self) -> io::Result<Cut>;
 }
 
 impl<T: Watched> Stream for Resting<T> {
     fn rest(&mut self) -> io::Result<()> {
         Resting::rest(self)
     }
+
+    fn cut(&self) -> io::Result<Cut> {
+        Resting::cut(self)
+    }
 }
 
 impl<S: Stream> Stream for TlsStream<S> {
     fn rest(&mut self) -> io::Result<()> {
         self.get_mut().0.rest()
+    }
+
+    fn cut(&self) -> io::Result<Cut> {
+        self.get_ref().0.cut()
     }
 }
 

@@ -5,16 +5,19 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::Cut;
+
 /// A socket that tokio watches, and can let go of.
-pub(super) trait Watched: AsyncRead + AsyncWrite + Debug + Send + Unpin + Sized {
+pub(super) trait Watched: AsyncRead + AsyncWrite + AsFd + Debug + Send + Unpin + Sized {
     /// The same socket, watched by nobody.
-    type Unwatched: Debug + Send + Unpin;
+    type Unwatched: AsFd + Debug + Send + Unpin;
 
     fn unwatch(self) -> io::Result<Self::Unwatched>;
     fn watch(socket: Self::Unwatched) -> io::Result<Self>;
@@ -68,6 +71,14 @@ impl<T: Watched> Resting<T> {
             other => other,
         };
         Ok(())
+    }
+
+    pub(super) fn cut(&self) -> io::Result<Cut> {
+        match &self.0 {
+            State::Watched(socket) => Cut::of(socket),
+            State::Unwatched(socket) => Cut::of(socket),
+            State::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut T>> {
@@ -157,6 +168,24 @@ mod tests {
         ours.rest().unwrap();
         drop(theirs);
         assert!(ours.read_u8().await.is_err(), "the end is heard behind a rest too");
+    }
+
+    #[tokio::test]
+    async fn both_ends_see_a_cut_also_of_a_socket_at_rest() {
+        for at_rest in [false, true] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut ours = Resting::new(ours);
+            if at_rest {
+                ours.rest().unwrap();
+            }
+            let cut = ours.cut().unwrap();
+            cut.now();
+            cut.now();
+            let mut rest = Vec::new();
+            assert_eq!(theirs.read_to_end(&mut rest).await.unwrap(), 0);
+            assert_eq!(ours.read_to_end(&mut rest).await.unwrap(), 0);
+            assert!(ours.write_all(b"more").await.is_err());
+        }
     }
 
     #[tokio::test]

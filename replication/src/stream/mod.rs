@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::connection::Wait;
 use crate::message::{Message, StandbyStatus, StreamMessage};
-use crate::{Client, Error, Result};
+use crate::{Client, Cut, Error, Result};
 
 /// The tag of `CopyData`.
 const COPY_DATA: u8 = b'd';
@@ -160,6 +160,14 @@ impl WalStream {
     /// [`Error::Lost`]
     pub fn rest(&mut self) -> Result<()> {
         self.client.connection.rest("receiving WAL")
+    }
+
+    /// What ends the connection from beside, while something else holds up whoever has the stream.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]
+    pub fn cut(&self) -> Result<Cut> {
+        self.client.connection.cut("receiving WAL")
     }
 }
 
