@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::alarms::{self, Alarm, Kind};
 use crate::engine::Place;
 use crate::error::{Error, Result};
-use crate::origin::{self, Look};
+use crate::origin::{self, Kept, Look};
 use crate::over::Outlook;
 use crate::receiver::Receiver;
 
@@ -34,12 +34,23 @@ pub(crate) struct Found {
 
 impl Found {
     fn path(&self) -> Path {
-        self.history.as_ref().map_or_else(|| Path::root(self.timeline), Path::from_history)
+        path_to(self.timeline, self.history.as_ref())
     }
+
+    fn outlook(&self, path: Path) -> Outlook {
+        Outlook::new(self.clusters.clone(), path, self.size)
+    }
+}
+
+fn path_to(timeline: TimelineId, history: Option<&TimelineHistory>) -> Path {
+    history.map_or_else(|| Path::root(timeline), Path::from_history)
 }
 
 /// Where a repository ends: timeline, start of the segment that is not whole, end of its pieces.
 type End = (TimelineId, Lsn, Lsn);
+
+/// What a repository has of a timeline on the server's way, and where that was left.
+type OnWay = (TimelineId, Option<Lsn>, Kept);
 
 impl Receiver {
     /// Connects, and finds out where to begin.
@@ -60,7 +71,7 @@ impl Receiver {
 
     /// Tells of what earlier receivers have told of, where it is not over, and lets go what is.
     async fn look_at_alarms(&mut self, found: &Found) -> Result<()> {
-        let mut outlook = Outlook::new(found.clusters.clone(), found.path(), found.size);
+        let mut outlook = found.outlook(found.path());
         let mut known = Vec::new();
         if let Some(cluster) = found.clusters.first()
             && !self.has_read_alarms
@@ -75,6 +86,18 @@ impl Receiver {
         self.end_alarms(&over);
         known.into_iter().for_each(|alarm| self.alarm(alarm));
         self.watch(outlook);
+        Ok(())
+    }
+
+    /// Looks from now on along the way to another timeline whether alarms are over.
+    pub(crate) async fn follow(
+        &mut self,
+        client: &mut Client,
+        found: &Found,
+        timeline: TimelineId,
+    ) -> Result<()> {
+        let path = path_to(timeline, history(client, timeline).await?.as_ref());
+        self.watch(found.outlook(path));
         Ok(())
     }
 
@@ -180,7 +203,7 @@ impl Receiver {
     /// Where to begin: where the repository ends; where that is lost, at what the server still has.
     async fn place(&mut self, found: &Found) -> Result<Place> {
         let way = origin::way(found.timeline, found.history.as_ref());
-        let (mut ends, mut later, mut tops) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut on_way, mut tops) = (Vec::new(), Vec::new());
         for cluster in &found.clusters {
             let mut kept = Vec::new();
             // The newest timeline of which there is anything decides.
@@ -195,26 +218,33 @@ impl Receiver {
                     break;
                 }
             }
-            ends.extend(origin::place(&kept, found.size));
-            // What else is there is an end as well, where the pieces that come first lead nowhere.
-            for (timeline, lsn) in &self.lost {
-                origin::forget(&mut kept, *timeline, *lsn, found.size);
-            }
-            later.extend(origin::place(&kept, found.size));
+            on_way.push(kept);
         }
         // Of several repositories the one that ends first.
         let order = |timeline: TimelineId| way.iter().position(|(other, _)| *other == timeline);
-        let first = |ends: Vec<End>| {
-            ends.into_iter().min_by_key(|(timeline, begin, stored)| (order(*timeline), *begin, *stored))
+        let first = |on_way: &[Vec<OnWay>]| {
+            let ends = on_way.iter().filter_map(|kept| origin::place(kept, found.size));
+            ends.min_by_key(|(timeline, begin, stored)| (order(*timeline), *begin, *stored))
         };
-        let end = first(ends).unwrap_or_else(|| {
+        let end = first(&on_way).unwrap_or_else(|| {
             let lsn = found.slot_restart.unwrap_or(found.position);
             let (timeline, begin) = origin::fresh(&way, lsn, found.size);
             (timeline, begin, begin)
         });
         self.tell_of_a_lost_end(found, &way, &tops).await?;
+        // The server need not be asked for what it has no more, where there is something to go on with.
+        let goes_on = tops.iter().any(|(_, timeline, top)| (order(*timeline), *top) > (order(end.0), end.2));
+        if goes_on && self.oldest_wal(end.0, found.size).await.is_some_and(|oldest| oldest > end.1) {
+            self.lose(end.0, end.1);
+        }
+        // What else is there is an end as well, where the pieces that come first lead nowhere.
+        for kept in &mut on_way {
+            for (timeline, lsn) in &self.lost {
+                origin::forget(kept, *timeline, *lsn, found.size);
+            }
+        }
+        let later = first(&on_way).filter(|later| (order(later.0), later.1) > (order(end.0), end.1));
         let is_lost = |(timeline, begin, _): &End| self.lost.contains(&(*timeline, *begin));
-        let later = first(later).filter(|later| (order(later.0), later.1) > (order(end.0), end.1));
         let place = match later {
             _ if !is_lost(&end) => end,
             Some(later) if !is_lost(&later) => later,
@@ -249,7 +279,7 @@ impl Receiver {
         let path = found.path();
         for cluster in &found.clusters {
             let Some(gap) = origin::gap_before(cluster, &path, begin, found.size).await? else { continue };
-            let mut outlook = Outlook::new(found.clusters.clone(), found.path(), found.size);
+            let mut outlook = found.outlook(found.path());
             if !outlook.over(&[gap]).await?.is_empty() {
                 continue;
             }

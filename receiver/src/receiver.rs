@@ -208,12 +208,17 @@ impl Receiver {
 
     fn note_failure(&mut self, error: &Error) {
         if let Error::Removed { timeline, lsn } = error {
-            self.lost.insert((*timeline, *lsn));
-            if self.lost.len() > MAX_LOST {
-                self.lost.pop_first();
-            }
+            self.lose(*timeline, *lsn);
         }
         self.change(Phase::Waiting, Some(error.to_string()), &format!("{error}; trying again"));
+    }
+
+    /// Remembers that the server has no WAL any more at a place.
+    pub(crate) fn lose(&mut self, timeline: TimelineId, lsn: Lsn) {
+        self.lost.insert((timeline, lsn));
+        if self.lost.len() > MAX_LOST {
+            self.lost.pop_first();
+        }
     }
 
     async fn pause(&mut self, failures: u32) {

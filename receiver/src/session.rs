@@ -107,6 +107,7 @@ impl Receiver {
                     }
                 }
             };
+            alive_while(&notifier, self.follow(&mut client, &found, next.timeline)).await?;
             let begin = Lsn(next.switch_point.0 - next.switch_point.0 % size.bytes());
             place = alive_while(&notifier, self.place_on(&found, next.timeline, begin)).await?;
         }

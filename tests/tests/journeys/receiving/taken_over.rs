@@ -1,14 +1,20 @@
 //! The receiver finds the way that a restored or promoted server has come, and asks it for nothing before it is there.
 
-use highwater_tests::{PATIENCE, Postgres, Site, wait_until};
+use highwater_tests::{PATIENCE, Postgres, Program, Site, StopMode, wait_until};
 
 use super::{WITH_SLOT, receive, receiver, rows, server, started};
 use crate::restores::{back_up, bring_back, restore};
 
 #[test]
 fn r18_a_cluster_that_is_taken_over_is_received_from_where_it_goes_on() {
+    for version in [14, 18] {
+        taken_over(version);
+    }
+}
+
+fn taken_over(version: u32) {
     let site = Site::on_folder();
-    let lost = server(&site, Postgres::builder());
+    let lost = server(&site, Postgres::builder().version(version));
     let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
     back_up(&site);
     lost.sql("create table t as select 1 as n");
@@ -41,4 +47,35 @@ fn r18_a_cluster_that_is_taken_over_is_received_from_where_it_goes_on() {
     said.does_not_say("trying again").does_not_say("timeline 1").does_not_say("ALARM");
     drop(again);
     assert_eq!(rows(&bring_back(&site, "latest", &["--latest"])), "1 3");
+}
+
+#[test]
+fn an_alarm_is_over_with_a_backup_of_the_standby_that_is_promoted_under_the_receiver() {
+    let site = Site::on_folder();
+    let primary = server(&site, Postgres::builder().wal_segment_size_mb(1));
+    let standby = primary.standby("next").start();
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    primary.sql("create table t as select 1 as n");
+    let missing = primary.value("select pg_walfile_name(pg_switch_wal())");
+    primary.sql("insert into t values (2)");
+    receiving.catches_up_with(&primary);
+    receiving.running.terminate().succeeds();
+    std::fs::remove_file(site.objects(&format!("/wal/00000001/{missing}")).remove(0)).unwrap();
+    let written = primary.value("select pg_current_wal_insert_lsn()");
+    standby.wait_for(&format!("select pg_last_wal_replay_lsn() >= '{written}'"), PATIENCE);
+
+    let of_standby =
+        |program: Program| program.env("HIGHWATER_CLUSTER_MAIN_CONNECTION", standby.connection_string());
+    primary.sql("insert into t values (3)");
+    let receiving = started(&site, of_standby(receiver(&site, &["--flush-interval", "100ms"])));
+    let receiving = receiving.wait_until_streaming();
+    assert_eq!(receiving.state()["alarms"].as_array().map(Vec::len), Some(1), "{}", receiving.state());
+    primary.stop(StopMode::Fast);
+    standby.promote();
+    wait_until("the new timeline is received", PATIENCE, || receiving.state()["timeline"] == 2);
+    of_standby(site.highwater(["backup", "--quiet"])).run().succeeds();
+    wait_until("the alarm is over", PATIENCE, || receiving.state()["alarms"].is_null());
+    let said = receiving.running.terminate().succeeds().says("is over: base backup");
+    said.does_not_say("trying again");
 }
