@@ -90,7 +90,9 @@ impl Outlook {
 
     /// Whether all of a gap is in every repository.
     async fn is_filled(&self, gap: &Gap) -> Result<bool> {
-        if self.path.leg(gap.timeline).is_none() {
+        // What the server has left behind a fork is another timeline's there.
+        let leg = self.path.leg(gap.timeline);
+        if !leg.is_some_and(|leg| leg.end.is_none_or(|end| gap.from < end)) {
             return Ok(false);
         }
         for cluster in &self.clusters {

@@ -84,6 +84,12 @@ async fn back_up(cluster: &ClusterRepository, label: &str, number: u64) -> Strin
     writer.finish(head).await.unwrap().id()
 }
 
+/// Timeline 2 has left the first in the middle of segment 7.
+fn second() -> Path {
+    let text = format!("1\t{}\tx\n", Lsn(7 * SEGMENT + SEGMENT / 2));
+    Path::from_history(&TimelineHistory::parse(tli(2), &text).unwrap())
+}
+
 fn gap(timeline: u32, from: u64, to: u64) -> Gap {
     Gap { timeline: tli(timeline), from: Lsn(from), to: Lsn(to) }
 }
@@ -109,9 +115,7 @@ async fn what_is_missing_in_front_of_the_place_where_it_begins_is_found() {
     put_piece(&one, 1, 6, SEGMENT as u32).await;
     assert_eq!(found(&one, &first, 7).await, None, "it is there in pieces");
 
-    // Timeline 2 has left the first in the middle of segment 7.
-    let text = format!("1\t{}\tx\n", Lsn(7 * SEGMENT + SEGMENT / 2));
-    let second = Path::from_history(&TimelineHistory::parse(tli(2), &text).unwrap());
+    let second = second();
     assert_eq!(found(&one, &second, 7).await, None);
     assert_eq!(found(&one, &second, 9).await, Some(gap(1, 7 * SEGMENT, 9 * SEGMENT)));
     put_whole(&one, 2, [7]).await;
@@ -142,6 +146,19 @@ async fn an_alarm_is_over_when_what_was_missing_is_in_every_repository() {
     assert_eq!(over().await, gaps[1..2]);
     put_whole(&two, 1, [6]).await;
     assert_eq!(over().await, gaps[..2], "and of a timeline that the server was never on nobody can tell");
+}
+
+#[tokio::test]
+async fn an_alarm_that_runs_over_a_fork_is_over_by_what_lies_on_the_way() {
+    let cluster = cluster();
+    let mut outlook = Outlook::new(vec![cluster.clone()], second(), size());
+    let gaps = [gap(1, 6 * SEGMENT, 9 * SEGMENT), gap(1, 8 * SEGMENT, 9 * SEGMENT)];
+    put_whole(&cluster, 1, [6, 7]).await;
+    put_whole(&cluster, 2, [8]).await;
+    assert_eq!(outlook.over(&gaps).await.unwrap(), []);
+    put_whole(&cluster, 2, [7]).await;
+    // What the first timeline had behind the fork is not what the second has there.
+    assert_eq!(outlook.over(&gaps).await.unwrap(), [(gaps[0], Over::Filled)]);
 }
 
 #[tokio::test]
