@@ -92,7 +92,7 @@ impl Outlook {
     async fn is_filled(&self, gap: &Gap) -> Result<bool> {
         // What the server has left behind a fork is another timeline's there.
         let leg = self.path.leg(gap.timeline);
-        if !leg.is_some_and(|leg| leg.end.is_none_or(|end| gap.from < end)) {
+        if leg.is_none_or(|leg| leg.end.is_some_and(|end| end <= gap.from)) {
             return Ok(false);
         }
         for cluster in &self.clusters {
