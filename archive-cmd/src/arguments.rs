@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use highwater_archive::Call;
 use highwater_repository::ClusterName;
 use lexopt::prelude::{Long, Short, Value};
 
@@ -31,8 +32,9 @@ Options:
       --cluster NAME        the cluster, when several are configured
       --config FILE         the configuration; else $HIGHWATER_CONFIG, else /etc/highwater/highwater.toml
       --time-limit SECONDS  fail when it takes longer, 300 if not given; PostgreSQL then tries again
-      --worker              what the program starts by itself for a remote repository: keep connections, upload ahead
-  -v, --verbose             also say what was done
+      --worker              what the program starts by itself for a remote repository where no highwater receive
+                            runs beside it with the same configuration: keep connections, upload ahead
+  -v, --verbose             also say what was done, and by whom
   -h, --help                print this
   -V, --version             print the version
 
@@ -49,35 +51,25 @@ Examples:
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Archive a file.
-    Archive(Options),
+    Archive {
+        /// Which one, and how.
+        call: Call,
+        /// Whether a success is told, too.
+        is_verbose: bool,
+    },
     /// Be the worker for the calls that archive the files beside this one.
-    Work(Options),
+    Work(Call),
     /// Print the help.
     Help,
     /// Print the version.
     Version,
 }
 
-/// What to archive, and how.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The file, as it was named.
-    pub path: PathBuf,
-    /// The cluster's name, where it was given.
-    pub cluster: Option<ClusterName>,
-    /// The configuration's file, where it was given.
-    pub config: Option<PathBuf>,
-    /// How long everything may take.
-    pub time_limit: Duration,
-    /// Whether a success is told, too.
-    pub verbose: bool,
-}
-
 /// Reads the arguments, without the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut path, mut cluster, mut config) = (None, None, None);
-    let (mut time_limit, mut verbose, mut works) = (DEFAULT_TIME_LIMIT, false, false);
+    let (mut time_limit, mut is_verbose, mut works) = (DEFAULT_TIME_LIMIT, false, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Value(value) if path.is_none() => path = Some(PathBuf::from(value)),
@@ -85,15 +77,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
             Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Long("time-limit") => time_limit = seconds(&parser.value()?)?,
             Long("worker") => works = true,
-            Short('v') | Long("verbose") => verbose = true,
+            Short('v') | Long("verbose") => is_verbose = true,
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             other => return Err(other.unexpected().into()),
         }
     }
     let path = path.ok_or_else(|| Error::Usage("no file was named".to_owned()))?;
-    let options = Options { path, cluster, config, time_limit, verbose };
-    Ok(if works { Command::Work(options) } else { Command::Archive(options) })
+    let call = Call { path, cluster, config, time_limit };
+    Ok(if works { Command::Work(call) } else { Command::Archive { call, is_verbose } })
 }
 
 fn cluster_name(text: OsString) -> Result<ClusterName, Error> {
@@ -120,26 +112,25 @@ mod tests {
 
     #[test]
     fn what_postgresql_calls_is_understood() {
-        let options = |path: &str| Options {
+        let call = |path: &str| Call {
             path: path.into(),
             cluster: None,
             config: None,
             time_limit: DEFAULT_TIME_LIMIT,
-            verbose: false,
         };
-        assert_eq!(parsed("pg_wal/1").unwrap(), Command::Archive(options("pg_wal/1")));
-        let all = Options {
+        let quietly = Command::Archive { call: call("pg_wal/1"), is_verbose: false };
+        assert_eq!(parsed("pg_wal/1").unwrap(), quietly);
+        let all = Call {
             cluster: Some("main".parse().unwrap()),
             config: Some("/x.toml".into()),
             time_limit: Duration::from_secs(7),
-            verbose: true,
-            ..options("p")
+            ..call("p")
         };
         assert_eq!(
             parsed("--cluster main --config=/x.toml -v --time-limit=7 p").unwrap(),
-            Command::Archive(all)
+            Command::Archive { call: all, is_verbose: true }
         );
-        assert_eq!(parsed("--worker p").unwrap(), Command::Work(options("p")));
+        assert_eq!(parsed("--worker p").unwrap(), Command::Work(call("p")));
         assert_eq!(parsed("--help").unwrap(), Command::Help);
         assert_eq!(parsed("-V p").unwrap(), Command::Version);
     }

@@ -21,6 +21,7 @@
 //! | `state`, `state_file`, `lag`, `notify` | what it says of itself: `receive.json`, systemd |
 //! | `alarms`, `over` | what somebody has to look at, and when that is over |
 //! | `recovery` | a server that has not come as far as the repository yet is waited for |
+//! | `whole` | the segments that were put whole just now, for who archives beside it |
 //!
 //! ```no_run
 //! use highwater_receiver::{Notifier, Policy, Receiver, Settings, Stop};
@@ -59,9 +60,11 @@ mod simulation;
 mod state;
 mod state_file;
 mod target;
+mod whole;
 
 pub use error::{Error, Result};
 pub use notify::Notifier;
 pub use progress::Policy;
 pub use receiver::{Receiver, Settings, Stop};
 pub use state::{Phase, State};
+pub use whole::WholeSegments;

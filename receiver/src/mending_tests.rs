@@ -110,6 +110,7 @@ async fn r02_r18_a_damaged_piece_is_received_again_and_put_under_other_names() {
             check: Check::Header,
             damaged: place.damaged,
             strips: Strips::default(),
+            whole: Arc::default(),
         };
         let mut buffer = SegmentBuffer::new(segment(1), size(), SYSTEM, BytesMut::new());
         buffer.push(&wal(start, 3100));

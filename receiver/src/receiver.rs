@@ -22,6 +22,7 @@ use crate::progress::Policy;
 use crate::session::{Ended, now};
 use crate::state::{Phase, State};
 use crate::state_file::{STATE_INTERVAL, Snapshot, StateFile, Tell};
+use crate::whole::WholeSegments;
 
 /// How long is waited before the second try; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -58,6 +59,8 @@ pub struct Settings {
     pub data_directory: Option<PathBuf>,
     /// Where the state is written for monitors.
     pub state_file: Option<PathBuf>,
+    /// Where the segments are noted that were put whole.
+    pub whole: Arc<WholeSegments>,
 }
 
 /// Told to stop, or not yet.
@@ -357,6 +360,7 @@ mod tests {
             policy: Policy::default(),
             data_directory: None,
             state_file: None,
+            whole: Arc::default(),
         };
         let mut receiver = Receiver::new(settings, Notifier::of_environment(), |_| {});
         (receiver.state.received, receiver.state.durable) = (received, durable);

@@ -67,6 +67,7 @@ impl Receiver {
             check: self.settings.check,
             damaged: place.damaged.clone(),
             strips: Strips::default(),
+            whole: Arc::clone(&self.settings.whole),
         });
         let (size, system_id) = (found.size, found.system_id);
         let taking = Taking { size, system_id, check: self.settings.check, policy: self.settings.policy };

@@ -314,6 +314,7 @@ impl Simulation {
             check: Check::Header,
             damaged: place.damaged.clone(),
             strips: Strips::default(),
+            whole: Arc::default(),
         };
         let mut engine = Engine::new(taking, Arc::new(target), place);
         loop {

@@ -1,7 +1,7 @@
 //! Where received WAL goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::buffer::Chunks;
 use crate::error::Result;
+use crate::whole::WholeSegments;
 
 /// What takes WAL. A success means that it is durable (R1).
 #[async_trait]
@@ -51,6 +52,8 @@ pub(crate) struct Repositories {
     pub(crate) damaged: BTreeSet<TailPiece>,
     /// In each of them the strip that takes the pieces which somebody waits for, by the repositories' places.
     pub(crate) strips: Strips,
+    /// Where segments are noted that are durable in all of them.
+    pub(crate) whole: Arc<WholeSegments>,
 }
 
 /// Strips that are being written, one for each repository.
@@ -84,6 +87,7 @@ impl Target for Repositories {
     }
 
     async fn put_segment(&self, name: SegmentName, bytes: Chunks) -> Result<Summary> {
+        let putting = self.whole.begin(self.system_id, name);
         let size = self.size.bytes();
         let mut check = SegmentCheck::new(
             name,
@@ -105,10 +109,14 @@ impl Target for Repositories {
         }
         let summary = check.finish()?;
         let file = WalFile::Segment(name);
+        let plain = encoded.first().map(|(_, encoded)| encoded.plain());
         let puts = encoded
             .into_iter()
             .map(|(cluster, encoded)| cluster.put_encoded_wal(file, encoded, Some(summary.clone()), None));
         try_join_all(puts).await?;
+        if let Some(plain) = plain {
+            putting.done(plain);
+        }
         Ok(summary)
     }
 

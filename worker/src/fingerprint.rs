@@ -25,18 +25,21 @@ impl Fingerprint {
     /// Of this process: its binary as it was when it was started, so that a worker that outlives an upgrade is none of
     /// the new binary's; its user; what it sees of the machine.
     pub fn of_process(kind: &str) -> Fingerprint {
-        let mut fingerprint =
-            Fingerprint([0; 32]).and(kind.as_bytes()).and(env!("CARGO_PKG_VERSION").as_bytes());
-        if let Ok(binary) = fs::metadata("/proc/self/exe") {
-            let facts = [
-                binary.dev(),
-                binary.ino(),
-                binary.size(),
-                binary.mtime() as u64,
-                binary.mtime_nsec() as u64,
-            ];
-            fingerprint = facts.iter().fold(fingerprint, |all, fact| all.and(&fact.to_le_bytes()));
-        }
+        let fingerprint = Fingerprint::of_release(kind);
+        let Ok(binary) = fs::metadata("/proc/self/exe") else { return fingerprint };
+        let facts =
+            [binary.dev(), binary.ino(), binary.size(), binary.mtime() as u64, binary.mtime_nsec() as u64];
+        facts.iter().fold(fingerprint, |all, fact| all.and(&fact.to_le_bytes()))
+    }
+
+    /// The same for what several binaries of one release have in common: the release in the place of the binary. `kind` has
+    /// to change with what is said between them.
+    pub fn of_release(kind: &str) -> Fingerprint {
+        Fingerprint::of(kind, env!("CARGO_PKG_VERSION"))
+    }
+
+    fn of(kind: &str, release: &str) -> Fingerprint {
+        let mut fingerprint = Fingerprint([0; 32]).and(kind.as_bytes()).and(release.as_bytes());
         fingerprint = fingerprint.and(&rustix::process::geteuid().as_raw().to_le_bytes());
         // Paths and addresses mean the same only in the same namespaces.
         for name in ["mnt", "net"] {
@@ -87,6 +90,15 @@ mod tests {
         assert_ne!(one, Fingerprint::of_process("two"));
         assert_ne!(one.and(b"ab").and(b"c"), one.and(b"a").and(b"bc"));
         assert_eq!(one.to_string().len(), 20);
+    }
+
+    #[test]
+    fn another_release_is_another_one_and_so_is_another_binary() {
+        let own = Fingerprint::of_release("one");
+        assert_eq!(own, Fingerprint::of("one", env!("CARGO_PKG_VERSION")));
+        assert_ne!(own, Fingerprint::of("one", "0.0.1"));
+        assert_ne!(own, Fingerprint::of_release("two"));
+        assert_ne!(own, Fingerprint::of_process("one"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL starts its commands anew for every segment. What is worth keeping between two calls (connections, work done
 //! ahead) is kept by a worker: the same binary, started by a call, reached over a Unix socket, ended when nobody has asked for
-//! a while. It has no state on disk but the socket.
+//! a while. It has no state on disk but the socket. A service that runs anyway can be one as well, beside its own work.
 //!
 //! Everything here may fail at any time, and then the command does its work itself: so errors are plain [`io::Error`]s
 //! that only say why there is no help. This crate knows nothing of WAL or repositories, never decides what a command
@@ -17,6 +17,7 @@
 //! | `server` | being one |
 //! | `background` | what its requests run on |
 //! | `shared` | a state that its callers wait for |
+//! | `contained` | a panic that takes nothing else with it |
 //!
 //! ```
 //! use std::time::Duration;
@@ -46,6 +47,7 @@
 mod background;
 mod client;
 mod connection;
+mod contained;
 mod fingerprint;
 mod place;
 mod server;
@@ -54,6 +56,7 @@ mod shared;
 pub use background::Background;
 pub use client::{connect, start};
 pub use connection::{Connection, SIGN_OF_LIFE, SILENCE};
+pub use contained::{HELPER_THREAD, contain_panics, has_panicked};
 pub use fingerprint::Fingerprint;
 pub use place::Place;
 pub use server::{Server, State};

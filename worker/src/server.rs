@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::connection::SILENCE;
-use crate::{Connection, Fingerprint, Place};
+use crate::{Connection, Fingerprint, HELPER_THREAD, Place};
 
 /// As many callers are served at once. More find nobody, and do their work themselves.
 const MAX_CALLERS: usize = 32;
@@ -133,7 +133,7 @@ impl Server {
             }
         };
         // Without a thread the caller finds the connection closed, and helps itself.
-        let _ = thread::Builder::new().spawn(work);
+        let _ = thread::Builder::new().name(HELPER_THREAD.to_owned()).spawn(work);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What threads have in common, and waiting until it changes.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::SIGN_OF_LIFE;
 
@@ -15,6 +15,15 @@ impl<S> Shared<S> {
     /// The state, for this thread alone.
     pub fn lock(&self) -> MutexGuard<'_, S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same where nobody else has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, S>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Lets those who wait look again.
@@ -60,7 +69,7 @@ mod tests {
         let mut asked = 0;
         let mut is_wanted = || {
             asked += 1;
-            assert!(shared.state.try_lock().is_ok(), "others have the state meanwhile");
+            assert!(shared.try_lock().is_some(), "others have the state meanwhile");
             false
         };
         // Woken without a reason, it would have to wait once more.

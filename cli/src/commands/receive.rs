@@ -1,12 +1,14 @@
 //! `highwater receive`: WAL as the server writes it, until told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use highwater_receiver::{Notifier, Policy, Receiver, Settings, State, Stop};
+use highwater_archive::Service;
+use highwater_receiver::{Notifier, Policy, Receiver, Settings, State, Stop, WholeSegments};
 use highwater_replication::SlotName;
-use highwater_repository::{Repository, RepositoryConfig};
+use highwater_repository::{ClusterConfig, Repository, RepositoryConfig};
 
 use crate::args::{parse_bytes, parse_duration};
 use crate::context::Context;
@@ -24,6 +26,9 @@ const LEAST_FLUSH_BYTES: u64 = 8 << 10;
   highwater receive --slot highwater --create-slot
   highwater receive --slot highwater --flush-interval 250ms --state-file /run/highwater/receive.json
   highwater receive --slot highwater --synchronous    # with synchronous_standby_names = 'highwater'
+
+Where the repository is remote, highwater-archive-cmd on the same machine, called by the same user with the same configuration, \
+has it archive the server's files.
 
 It runs until SIGTERM or SIGINT; then it puts what has come, and ends.")]
 pub struct ReceiveArgs {
@@ -93,24 +98,43 @@ pub async fn run(context: &Context, args: &ReceiveArgs) -> Result<(), Error> {
             true => path.join(State::FILE_NAME),
             false => path.clone(),
         }),
+        whole: Arc::default(),
     };
+    let service = archive_beside(context, cluster, &settings.whole);
     let (stop, told) = Stop::new();
-    let receiver = Receiver::new(settings, Notifier::of_environment(), |line| eprintln!("highwater: {line}"));
+    let receiver = Receiver::new(settings, Notifier::of_environment(), tell);
     // On a thread that waits for the network itself: what comes is not handed from thread to thread before it is put.
     let mut receiving = tokio::spawn(receiver.run(told));
     let ended = tokio::select! {
         ended = &mut receiving => ended,
         _ = crate::signalled() => {
+            service.iter().for_each(Service::stop);
             // Nobody listens only when it has ended already.
             let _ = stop.send(true);
             receiving.await
         }
     };
+    if let Some(service) = service {
+        service.end();
+    }
     match ended {
         Ok(result) => Ok(result?),
         // Nobody aborts it, so that it can only have panicked.
         Err(lost) => std::panic::resume_unwind(lost.into_panic()),
     }
+}
+
+fn tell(line: &str) {
+    eprintln!("highwater: {line}");
+}
+
+/// Has the calls of `archive_command` answered that archive the same cluster into the same repositories.
+fn archive_beside(context: &Context, cluster: &ClusterConfig, whole: &Arc<WholeSegments>) -> Option<Service> {
+    // Into one that was named alone, a call's file would not come to be in all of them.
+    let config = context.config.as_ref().filter(|_| context.common.repository.is_none())?;
+    let whole = Arc::clone(whole);
+    let received = move |system_id, segment| whole.find(system_id, segment);
+    Service::start(config, cluster, Arc::new(received), tell)
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ use serde::{Deserialize, Deserializer};
 use self::table::{File, Table};
 use crate::cache;
 use crate::codec::{Codec, Compression};
+use crate::digest::Digest;
 use crate::names::ClusterName;
 use crate::{Error, Result};
 
@@ -71,6 +72,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// Where it was read from, for messages.
     pub place: String,
+    /// Digest of the file's text: what two programs compare that must have read the same.
+    pub text: Digest,
     /// The repositories, at least one; WAL goes into each of them (R1).
     pub repositories: Vec<RepositoryConfig>,
     /// The clusters, in order of their names.
@@ -311,7 +314,8 @@ impl Config {
             clusters.push(ClusterConfig::from_table(name, table, retention)?);
         }
         let retention = file.retention.map(Table::read).transpose()?.unwrap_or_default();
-        Ok(Config { place: place.to_owned(), repositories, clusters, retention })
+        let text = Digest::of(text.as_bytes());
+        Ok(Config { place: place.to_owned(), text, repositories, clusters, retention })
     }
 
     /// What is to be kept of a cluster: its own settings, else those for every cluster.

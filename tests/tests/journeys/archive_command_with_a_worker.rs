@@ -19,7 +19,7 @@ use crate::commands::{
 type Prepare = &'static dyn Fn(&Path);
 
 /// What a verbose call says that had no help.
-const WITHOUT: &str = "done without the worker";
+const WITHOUT: &str = "done without help";
 
 fn wait_for_a_worker(site: &Site) -> u32 {
     wait_until("a worker runs", PATIENCE, || !workers(site).is_empty());

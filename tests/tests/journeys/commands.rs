@@ -50,7 +50,11 @@ pub fn fetch(site: &Site, folder: &Path, name: &str, place: &str) -> Program {
 
 /// The process ids of what the two commands have started for this site and left running.
 pub fn workers(site: &Site) -> Vec<u32> {
-    let config = site.config();
+    workers_with(&site.config())
+}
+
+/// The same for a configuration.
+pub fn workers_with(config: &Path) -> Vec<u32> {
     let is_one = |process: &u32| {
         let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();

@@ -1,5 +1,6 @@
 //! WAL is streamed into the repository as the server writes it, and what was streamed is restored.
 
+mod beside_archive_command;
 mod stores;
 mod taken_over;
 mod what_has_gone;

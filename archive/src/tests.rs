@@ -1,192 +1,20 @@
 //! The worker on a store that fails as told, beside a PostgreSQL that is played.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use highwater_repository::config::{ClusterConfig, RepositoryConfig};
-use highwater_repository::{ClusterRepository, Config, Plain, Repository};
+use highwater_repository::Plain;
 use highwater_storage::faults::{Fault, FaultStore, Operation, Rule};
-use highwater_storage::memory::MemoryStore;
-use highwater_storage::{ErrorKind, Put, Store, gate};
-use highwater_wal::{SegmentName, SegmentSize, SystemId, TimelineId, WalFile};
+use highwater_storage::{ErrorKind, gate};
+use highwater_wal::{TimelineId, WalFile};
 
-use super::connected::Connected;
-use super::uploads::Uploads;
-use super::{Reply, Request};
-use crate::archive;
-use crate::job::Job;
-
-const SYSTEM: SystemId = SystemId(7_000_000_000_000_000_001);
-
-/// The names of the files of WAL in a store, in the order in which they came to be.
-fn order(store: &MemoryStore) -> Vec<String> {
-    let keys = store.created();
-    let of_wal = keys.iter().filter(|key| key.contains("/wal/"));
-    of_wal.map(|key| key.rsplit('/').next().unwrap().to_owned()).collect()
-}
-
-/// A data directory and a repository.
-struct Lab {
-    folder: tempfile::TempDir,
-    memory: Arc<MemoryStore>,
-    faults: Arc<FaultStore>,
-    cluster: ClusterConfig,
-    runtime: tokio::runtime::Runtime,
-}
-
-fn mib() -> SegmentSize {
-    SegmentSize::new(1 << 20).unwrap()
-}
-
-fn segment(number: u64) -> WalFile {
-    WalFile::Segment(SegmentName::from_number(TimelineId::FIRST, number, mib()))
-}
-
-impl Lab {
-    fn new(seed: u64) -> Lab {
-        let folder =
-            tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap();
-        for name in ["global", "pg_wal/archive_status"] {
-            fs::create_dir_all(folder.path().join(name)).unwrap();
-        }
-        fs::write(folder.path().join("global/pg_control"), SYSTEM.0.to_le_bytes()).unwrap();
-        let settings = "[repository]\nurl = 's3://b'\n[cluster.main]\narchive-check = 'header'\n";
-        let cluster = Config::parse(settings, "x", []).unwrap().cluster(None).unwrap().clone();
-        let memory = Arc::new(MemoryStore::default());
-        let faults = Arc::new(FaultStore::new(memory.clone(), seed, []));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let lab = Lab { folder, memory, faults, cluster, runtime };
-        let facts = |key: &str, text: String| {
-            lab.runtime
-                .block_on(lab.memory.put_if_absent(&key.parse().unwrap(), &text.into_bytes().into()))
-                .unwrap()
-        };
-        let id = "00112233445566778899aabbccddeeff";
-        let text = format!(
-            r#"{{"format":1,"repository":"{id}","created_at":"2026-01-01T00:00:00Z","created_by":"t"}}"#
-        );
-        assert_eq!(facts("highwater.json", text), Put::Created);
-        let clean = lab.repository(lab.memory.clone());
-        let (_, put) = lab.runtime.block_on(clean.register(mib(), 15)).unwrap();
-        assert_eq!(put, Put::Created);
-        lab
-    }
-
-    fn repository(&self, store: Arc<dyn Store>) -> ClusterRepository {
-        repository(store, &self.cluster)
-    }
-
-    /// A worker that was just started.
-    fn worker(&self) -> Arc<Uploads> {
-        self.worker_for(vec![Arc::clone(&self.faults)])
-    }
-
-    /// The same for several repositories.
-    fn worker_for(&self, stores: Vec<Arc<FaultStore>>) -> Arc<Uploads> {
-        let cluster = self.cluster.clone();
-        let connect = move || {
-            let connected = stores.iter().enumerate().map(|(number, store)| {
-                Connected::new(number.to_string(), repository(Arc::clone(store) as _, &cluster))
-            });
-            Ok(connected.collect())
-        };
-        Uploads::new(self.cluster.clone(), self.pg_wal(), SYSTEM, Box::new(connect)).unwrap()
-    }
-
-    fn pg_wal(&self) -> PathBuf {
-        self.folder.path().join("pg_wal")
-    }
-
-    fn path(&self, file: WalFile) -> PathBuf {
-        self.pg_wal().join(file.to_string())
-    }
-
-    fn mark(&self, file: WalFile) -> PathBuf {
-        self.pg_wal().join(format!("archive_status/{file}.ready"))
-    }
-
-    /// Writes a segment whose content `seed` decides, over what is there, and marks it as ready.
-    fn write(&self, number: u64, seed: u64) -> WalFile {
-        let file = segment(number);
-        let name = SegmentName::from_number(TimelineId::FIRST, number, mib());
-        let mut header = Vec::new();
-        header.extend(0xD110_u16.to_le_bytes());
-        header.extend(2_u16.to_le_bytes());
-        header.extend(1_u32.to_le_bytes());
-        header.extend(name.start(mib()).0.to_le_bytes());
-        header.extend([0; 8]);
-        header.extend(SYSTEM.0.to_le_bytes());
-        header.extend((1_u32 << 20).to_le_bytes());
-        header.extend(8192_u32.to_le_bytes());
-        header.resize(64, 0);
-        header.extend(seed.to_le_bytes());
-        let target =
-            fs::File::options().create(true).truncate(false).write(true).open(self.path(file)).unwrap();
-        target.set_len(1 << 20).unwrap();
-        target.write_all_at(&header, 0).unwrap();
-        fs::write(self.mark(file), "").unwrap();
-        file
-    }
-
-    fn job(&self, file: WalFile) -> Job<'_> {
-        Job::new(&self.cluster, &self.path(file)).unwrap()
-    }
-
-    /// What a call asks the worker.
-    fn asked(&self, worker: &Arc<Uploads>, file: WalFile) -> Reply {
-        let job = self.job(file);
-        let (stamp, timeline_ended) = (job.source.stamp, job.known.timeline_ended);
-        let request = Request { file, folder: self.pg_wal(), stamp, timeline_ended };
-        let reply = worker.make_durable(&request, || true);
-        worker.go_ahead();
-        reply
-    }
-
-    /// What a call does itself.
-    fn done_without(&self, file: WalFile) -> Result<(), crate::Error> {
-        let job = self.job(file);
-        let connected = Connected::new("one".to_owned(), self.repository(Arc::clone(&self.faults) as _));
-        let prepared = archive::prepare(&job, &[connected.repository().clone()])?.remove(0);
-        self.runtime.block_on(connected.put(prepared)).map(drop)
-    }
-
-    /// Whether the repository has exactly what lies in `pg_wal`.
-    fn is_durable(&self, file: WalFile) -> bool {
-        let clean = self.repository(self.memory.clone());
-        let object = self.runtime.block_on(clean.get_wal(file)).unwrap();
-        object.head.plain == Plain::of(&fs::read(self.path(file)).unwrap())
-    }
-
-    /// Whether the repository has this segment, as its object tells.
-    fn holds(&self, file: WalFile, number: u64) -> bool {
-        let clean = self.repository(self.memory.clone());
-        let head = self.runtime.block_on(clean.wal_head(file)).unwrap();
-        head.file == segment(number) && (!number.is_multiple_of(41) || self.is_durable(file))
-    }
-
-    fn wait_for(&self, file: WalFile) {
-        for _ in 0..2000 {
-            if order(&self.memory).contains(&file.to_string()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("{file} was not put");
-    }
-}
-
-fn repository(store: Arc<dyn Store>, cluster: &ClusterConfig) -> ClusterRepository {
-    let mut config = RepositoryConfig::from_url("s3://b");
-    config.threads = 1;
-    Repository::with_store(store, &config).unwrap().cluster(&cluster.name, SYSTEM)
-}
-
-fn is_durable(reply: &Reply) -> bool {
-    matches!(reply, Reply::Durable(_))
-}
+use crate::ask::{Reply, Request};
+use crate::connected::Connected;
+use crate::lab::{Lab, SYSTEM, is_durable, order, segment};
+use crate::put;
+use crate::uploads::{Received, Uploads, put_after};
 
 /// Everything that a store can do to a call, each now and then.
 fn weather() -> Vec<Rule> {
@@ -329,8 +157,7 @@ fn r05_a_clone_is_seen_for_every_file() {
     }
     fs::write(lab.folder.path().join("global/pg_control"), 5_u64.to_le_bytes()).unwrap();
     let file = segment(0);
-    let stamp = lab.job(file).source.stamp;
-    let request = Request { file, folder: lab.pg_wal(), stamp, timeline_ended: None };
+    let request = lab.request(file);
     let Reply::DoItYourself(reason) = worker.make_durable(&request, || true) else { panic!() };
     assert!(reason.contains("another cluster's"), "{reason}");
     assert_eq!(order(&lab.memory), [""; 0]);
@@ -343,8 +170,7 @@ fn a_caller_that_has_gone_is_not_waited_for_and_its_file_is_put() {
     let file = lab.write(0, 0);
     let slow = Rule::on(Operation::PutIfAbsent, Fault::Slow(Duration::from_secs(2))).times(1);
     lab.faults.set_rules([slow]);
-    let stamp = lab.job(file).source.stamp;
-    let request = Request { file, folder: lab.pg_wal(), stamp, timeline_ended: None };
+    let request = lab.request(file);
     assert!(!is_durable(&worker.make_durable(&request, || false)));
     assert!(worker.is_busy());
     lab.wait_for(file);
@@ -356,10 +182,7 @@ fn several_callers_are_answered_and_other_folders_are_not() {
     let lab = Lab::new(5);
     let worker = lab.worker();
     let files: Vec<WalFile> = (0..8).map(|number| lab.write(number, number)).collect();
-    let requests = files.iter().map(|file| {
-        let stamp = lab.job(*file).source.stamp;
-        Request { file: *file, folder: lab.pg_wal(), stamp, timeline_ended: None }
-    });
+    let requests = files.iter().map(|file| lab.request(*file));
     std::thread::scope(|scope| {
         let asked: Vec<_> = requests
             .map(|request| {
@@ -372,8 +195,7 @@ fn several_callers_are_answered_and_other_folders_are_not() {
             assert!(is_durable(&reply), "{reply:?}");
         }
     });
-    let (file, stamp) = (files[0], lab.job(files[0]).source.stamp);
-    let request = Request { file, folder: "/elsewhere".into(), stamp, timeline_ended: None };
+    let request = Request { folder: "/elsewhere".into(), ..lab.request(files[0]) };
     assert!(!is_durable(&worker.make_durable(&request, || true)));
 }
 
@@ -383,25 +205,12 @@ fn a_put_behind_a_gate_that_is_lost_does_not_happen() {
     let file = lab.write(0, 0);
     let job = lab.job(file);
     let connected = Connected::new("one".to_owned(), lab.repository(Arc::clone(&lab.faults) as _));
-    let prepared = archive::prepare(&job, &[connected.repository().clone()]).unwrap().remove(0);
+    let prepared = put::prepare(&job, &[connected.repository().clone()]).unwrap().remove(0);
     let (keeper, gate) = gate();
     drop(keeper);
-    let result = lab.runtime.block_on(super::uploads::put_after(&connected, prepared, Some(gate)));
+    let result = lab.runtime.block_on(put_after(&connected, prepared, Some(gate)));
     assert!(matches!(result, Err(crate::Error::NotItsTurn)));
     assert_eq!(order(&lab.memory), [""; 0]);
-}
-
-#[test]
-fn r01_an_answer_that_leaves_out_a_repository_is_none() {
-    let repositories = ["s3://a", "s3://b", "s3://b"].map(RepositoryConfig::from_url);
-    let told = |labels: &[&str]| {
-        let durable = labels.iter().map(|label| ((*label).to_owned(), true)).collect();
-        super::answers(durable, &repositories)
-    };
-    assert_eq!(told(&["s3://b", "s3://a", "s3://b"]).unwrap().len(), 3);
-    for labels in [&[][..], &["s3://a", "s3://b"], &["s3://a", "s3://b", "s3://c"]] {
-        assert!(told(labels).is_err(), "{labels:?}");
-    }
 }
 
 #[test]
@@ -482,4 +291,74 @@ fn a_long_backlog_is_worked_off_though_it_is_looked_at_now_and_then() {
     let segments: Vec<String> =
         order(&lab.memory).into_iter().filter(|name| !name.ends_with(".history")).collect();
     assert_eq!(segments, expected);
+}
+
+/// A worker beside which segments are received: it is told of those that lie in `pg_wal` as long as `is_known`.
+fn worker_beside_a_receiver(lab: &Lab, is_known: &Arc<AtomicBool>) -> Arc<Uploads> {
+    let (folder, is_known) = (lab.pg_wal(), Arc::clone(is_known));
+    let received: Received = Arc::new(move |system_id, name| {
+        assert_eq!(system_id, SYSTEM);
+        let content = || Plain::of(&fs::read(folder.join(name.to_string())).unwrap());
+        is_known.load(Ordering::Relaxed).then(content)
+    });
+    Uploads::new(lab.work(lab.connect(vec![Arc::clone(&lab.faults)]), Some(received))).unwrap()
+}
+
+#[test]
+fn what_was_received_is_not_put_again() {
+    let lab = Lab::new(11);
+    let is_known = Arc::new(AtomicBool::new(true));
+    let worker = worker_beside_a_receiver(&lab, &is_known);
+    for number in 0..3 {
+        let file = lab.write(number, number);
+        assert!(is_durable(&lab.asked(&worker, file)));
+        fs::remove_file(lab.mark(file)).unwrap();
+    }
+    assert_eq!(lab.faults.calls(Operation::PutIfAbsent, ""), 0);
+    // What is not known is put, and so is a history, which is never received as a file.
+    is_known.store(false, Ordering::Relaxed);
+    let file = lab.write(3, 3);
+    assert!(is_durable(&lab.asked(&worker, file)));
+    is_known.store(true, Ordering::Relaxed);
+    let history = WalFile::History(TimelineId::new(2).unwrap());
+    fs::write(lab.path(history), "1\t0/480000\tx\n").unwrap();
+    assert!(is_durable(&lab.asked(&worker, history)));
+    // The receiver has not checked a segment as one that ends with its timeline.
+    let last = lab.write(4, 4);
+    assert!(is_durable(&lab.asked(&worker, last)));
+    assert_eq!(order(&lab.memory), [file, history, last].map(|file| file.to_string()));
+}
+
+#[test]
+fn r03_what_differs_from_what_was_received_is_refused_by_the_repository() {
+    let lab = Lab::new(12);
+    let file = lab.write(0, 1);
+    assert!(lab.done_without(file).is_ok());
+    let first = Plain::of(&fs::read(lab.path(file)).unwrap());
+    let received: Received = Arc::new(move |_, _| Some(first));
+    let worker = Uploads::new(lab.work(lab.connect(vec![Arc::clone(&lab.faults)]), Some(received))).unwrap();
+    assert!(is_durable(&lab.asked(&worker, file)));
+    lab.write(0, 2);
+    let Reply::DoItYourself(reason) = lab.asked(&worker, file) else { panic!("it is another file") };
+    assert!(reason.contains("has other content under this name"), "{reason}");
+}
+
+#[test]
+fn what_was_received_keeps_its_place_behind_what_is_put() {
+    let lab = Lab::new(13);
+    let files: Vec<WalFile> = (0..3).map(|number| lab.write(number, number)).collect();
+    let (second, content) = (files[1], Plain::of(&fs::read(lab.path(files[1])).unwrap()));
+    let received: Received = Arc::new(move |_, name| (WalFile::Segment(name) == second).then_some(content));
+    let worker = Uploads::new(lab.work(lab.connect(vec![Arc::clone(&lab.faults)]), Some(received))).unwrap();
+    let denied = Rule::on(Operation::PutIfAbsent, Fault::Before(ErrorKind::Denied));
+    lab.faults.set_rules([denied.keys(files[0].to_string())]);
+    for _ in 0..3 {
+        assert!(!is_durable(&lab.asked(&worker, files[0])));
+    }
+    assert_eq!(order(&lab.memory), [""; 0], "the third one waits for the first, though the second is there");
+    lab.faults.set_rules([]);
+    for file in files {
+        assert!(is_durable(&lab.asked(&worker, file)), "{file}");
+        fs::remove_file(lab.mark(file)).unwrap();
+    }
 }

@@ -6,34 +6,37 @@ use std::time::SystemTime;
 use highwater_repository::config::ClusterConfig;
 use highwater_wal::{SystemId, Timestamp, WalFile};
 
-use crate::archive;
 use crate::check::{self, Known};
 use crate::data_directory::{self, DataDirectory};
 use crate::error::Error;
+use crate::put;
 use crate::source::{self, Source};
 
-/// What is to be archived.
+/// A file that is to be archived, and what is known of it.
 #[derive(Debug)]
 pub struct Job<'a> {
     /// The file's name.
-    pub file: WalFile,
+    pub(crate) file: WalFile,
     /// Its content.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The data directory that it lies in.
-    pub directory: DataDirectory,
+    pub(crate) directory: DataDirectory,
     /// The cluster it belongs to.
-    pub cluster: &'a ClusterConfig,
+    pub(crate) cluster: &'a ClusterConfig,
     /// That cluster's system identifier.
-    pub system_id: SystemId,
+    pub(crate) system_id: SystemId,
     /// What is known beside the content.
-    pub known: Known,
+    pub(crate) known: Known,
     /// By when everything that the server had acknowledged lies in this segment or an earlier one; `None` where nothing
     /// vouches for that.
-    pub written: Option<Timestamp>,
+    pub(crate) written: Option<Timestamp>,
 }
 
 impl<'a> Job<'a> {
     /// Looks at the file and at the data directory around it: whose it is, and whether it may archive (R5).
+    ///
+    /// # Errors
+    /// Why it may not, or cannot be archived. What is in a segment is looked at later.
     pub fn new(cluster: &'a ClusterConfig, path: &Path) -> Result<Job<'a>, Error> {
         let file = source::name(path)?;
         let directory = DataDirectory::of(path);
@@ -47,7 +50,7 @@ impl<'a> Job<'a> {
         let known = Known { system_id: own, timeline_ended, level: cluster.archive_check };
         let Some(system_id) = own.or_else(|| check::system_id(file, &source.beginning)) else {
             // What is wrong with a segment without a header, the check says better.
-            archive::check_only(file, &source, &known)?;
+            put::check_only(file, &source, &known)?;
             return Err(Error::NoSystemId(directory.control_file()));
         };
         let is_own = later.is_none() && !directory.is_in_recovery();

@@ -14,7 +14,6 @@ use highwater_wal::{SegmentSize, Summary, Timestamp, WalFile};
 
 use crate::check::{Checking, Known};
 use crate::error::Error;
-use crate::exit::Exit;
 use crate::job::Job;
 use crate::source::Source;
 
@@ -27,17 +26,9 @@ pub struct Answer {
     pub result: Result<Stored, Error>,
 }
 
-/// How the program ends: well only when every repository has the file (R1).
-pub fn decide(answers: &[Answer]) -> Exit {
-    let exit = |answer: &Answer| answer.result.as_ref().map_or_else(Error::exit, |_| Exit::Archived);
-    let exits = || answers.iter().map(exit);
-    // What has to be mended by hand is told before what may pass.
-    exits().find(|exit| *exit == Exit::Damaged).or_else(|| exits().max()).unwrap_or(Exit::Failed)
-}
-
 /// A file that was found good and compressed, for one repository.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     file: WalFile,
     encoded: EncodedWal,
     summary: Option<Summary>,
@@ -98,7 +89,7 @@ pub fn archive(job: &Job<'_>, repositories: &[RepositoryConfig]) -> Result<Vec<A
 }
 
 /// Checks and compresses the file, for each of `repositories` in their order.
-pub fn prepare(job: &Job<'_>, repositories: &[Repository]) -> Result<Vec<Prepared>, Error> {
+pub(crate) fn prepare(job: &Job<'_>, repositories: &[Repository]) -> Result<Vec<Prepared>, Error> {
     let Some(first) = repositories.first() else {
         return check_only(job.file, &job.source, &job.known).map(|_| Vec::new());
     };
@@ -136,7 +127,7 @@ fn begin(file: WalFile, source: &Source, known: &Known) -> Result<Checking, Erro
 }
 
 /// Checks the file and does no more; gives the summary of a segment.
-pub fn check_only(file: WalFile, source: &Source, known: &Known) -> Result<Option<Summary>, Error> {
+pub(crate) fn check_only(file: WalFile, source: &Source, known: &Known) -> Result<Option<Summary>, Error> {
     let mut check = begin(file, source, known)?;
     source.show(|block| check.push(block))?;
     check.finish()
@@ -159,14 +150,14 @@ fn upload(
 }
 
 /// Sees that the repository is one and knows the cluster, and answers the size of its segments.
-pub async fn segment_size(cluster: &ClusterRepository) -> Result<SegmentSize, Error> {
+pub(crate) async fn segment_size(cluster: &ClusterRepository) -> Result<SegmentSize, Error> {
     let (repository_facts, cluster_facts) = tokio::join!(cluster.repository().facts(), cluster.facts());
     repository_facts?;
     Ok(cluster_facts?.segment_size)
 }
 
 /// Puts a file into a repository whose cluster has segments of this size.
-pub async fn put(
+pub(crate) async fn put(
     cluster: &ClusterRepository,
     segment_size: SegmentSize,
     prepared: Prepared,
@@ -191,38 +182,5 @@ pub async fn put(
             different,
         }),
         Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(result: Result<Stored, Error>) -> Answer {
-        Answer { repository: "one".to_owned(), result }
-    }
-
-    fn damaged() -> Error {
-        highwater_repository::Error::Damaged { key: "k".to_owned(), reason: "r".to_owned() }.into()
-    }
-
-    #[test]
-    fn r01_every_repository_must_have_it() {
-        let usage = || Err(Error::Usage("u".to_owned()));
-        let failed = || Err(Error::Thread(std::io::ErrorKind::WouldBlock.into()));
-        for (results, expected) in [
-            (vec![], Exit::Failed),
-            (vec![Ok(Stored::Created)], Exit::Archived),
-            (vec![Ok(Stored::AlreadySame)], Exit::Archived),
-            (vec![Ok(Stored::Created), Ok(Stored::AlreadySame)], Exit::Archived),
-            (vec![Ok(Stored::Created), failed()], Exit::Failed),
-            (vec![failed(), Ok(Stored::Created)], Exit::Failed),
-            (vec![usage()], Exit::Usage),
-            (vec![failed(), usage(), Ok(Stored::Created)], Exit::Usage),
-            (vec![Err(damaged()), usage(), failed()], Exit::Damaged),
-        ] {
-            let answers: Vec<Answer> = results.into_iter().map(answer).collect();
-            assert_eq!(decide(&answers), expected, "{answers:?}");
-        }
     }
 }

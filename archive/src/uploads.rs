@@ -6,24 +6,27 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use highwater_repository::config::ClusterConfig;
-use highwater_repository::{Plain, Repository, Stored};
+use highwater_repository::{Content, Plain, Repository, Stored};
 use highwater_storage::{Gate, GateKeeper, gate};
-use highwater_wal::{Lsn, SystemId, WalFile};
-use highwater_worker::{Background, Shared};
+use highwater_wal::{Lsn, SegmentName, SystemId, WalFile};
+use highwater_worker::{Background, HELPER_THREAD, Shared};
 
-use crate::archive::{self, Prepared};
+use crate::ask::{Reply, Request};
+use crate::connected::Connected;
+use crate::encoders::Encoders;
 use crate::error::Error;
 use crate::job::Job;
+use crate::order::{self, Known};
+use crate::put::{self, Prepared};
 use crate::source::{Source, Stamp};
-use crate::worker::connected::Connected;
-use crate::worker::order::{self, Known};
-use crate::worker::{Reply, Request};
 
+/// Without a call for so long, nothing is kept any longer.
+pub(crate) const IDLE: Duration = Duration::from_secs(60);
 /// As many files are durable, or on their way, that no call has asked for yet.
 const MOST_AHEAD: usize = 64;
 /// As many files are remembered that calls were told of: PostgreSQL marks each as done right after.
@@ -39,14 +42,28 @@ const SEEN_IS_GOOD_FOR: Duration = Duration::from_secs(1);
 const MOST_BEGINNINGS: usize = 4;
 
 /// Connects to the repositories.
-pub type Connect = Box<dyn Fn() -> Result<Vec<Connected>, Error> + Send + Sync>;
+pub(crate) type Connect = Box<dyn Fn() -> Result<Vec<Connected>, Error> + Send + Sync>;
+
+/// Length and digest of a segment that somebody else has made durable in every repository just now, after the same check; it may
+/// wait for one that is on its way.
+pub type Received = Arc<dyn Fn(SystemId, SegmentName) -> Option<Plain> + Send + Sync>;
+
+/// What is archived from one `pg_wal`.
+pub(crate) struct Work {
+    pub cluster: ClusterConfig,
+    /// `pg_wal`.
+    pub folder: PathBuf,
+    pub system_id: SystemId,
+    pub connect: Connect,
+    /// Segments that need not be put again.
+    pub received: Option<Received>,
+    /// How many files are checked and compressed at once.
+    pub encoders: usize,
+}
 
 /// The files of one `pg_wal` on their way into the repositories.
-pub struct Uploads {
-    cluster: ClusterConfig,
-    folder: PathBuf,
-    system_id: SystemId,
-    connect: Connect,
+pub(crate) struct Uploads {
+    work: Work,
     background: Background,
     /// Its users wait for what is on its way.
     shared: Shared<State>,
@@ -55,7 +72,7 @@ pub struct Uploads {
 
 impl fmt::Debug for Uploads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Uploads({})", self.folder.display())
+        write!(f, "Uploads({})", self.work.folder.display())
     }
 }
 
@@ -115,28 +132,22 @@ impl Uploads {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn new(
-        cluster: ClusterConfig,
-        folder: PathBuf,
-        system_id: SystemId,
-        connect: Connect,
-    ) -> io::Result<Arc<Uploads>> {
+    pub fn new(work: Work) -> io::Result<Arc<Uploads>> {
         let background = Background::start()?;
-        let shared = Shared::default();
-        let encoders = Encoders::default();
-        Ok(Arc::new(Uploads { cluster, folder, system_id, connect, background, shared, encoders }))
+        let encoders = Encoders::new(work.encoders);
+        Ok(Arc::new(Uploads { work, background, shared: Shared::default(), encoders }))
     }
 
-    /// Whether anything is on its way.
+    /// Whether anything is on its way. It does not wait.
     pub fn is_busy(&self) -> bool {
-        self.lock().running() > 0
+        self.shared.try_lock().is_none_or(|state| state.running() > 0)
     }
 
     /// Makes the file of a call durable, if that isn't done or on its way, and answers when it is; `is_wanted` is asked
     /// every now and then.
     pub fn make_durable(self: &Arc<Self>, request: &Request, mut is_wanted: impl FnMut() -> bool) -> Reply {
-        let (asked, path) = (Instant::now(), self.folder.join(request.file.to_string()));
-        if request.folder != self.folder {
+        let (asked, path) = (Instant::now(), self.work.folder.join(request.file.to_string()));
+        if request.folder != self.work.folder {
             return Reply::DoItYourself("it lies in another folder".to_owned());
         }
         // Again where what was put ahead turns out to be another file, had to wait for one that failed, or was the answer to
@@ -168,7 +179,7 @@ impl Uploads {
             Some(Upload::Running(_) | Upload::Durable(_)) => return Ok(false),
             Some(Upload::Failed(_)) | None => state.forget(file),
         }
-        if state.running() >= self.cluster.archive_ahead + MOST_ASKED {
+        if state.running() >= self.work.cluster.archive_ahead + MOST_ASKED {
             return Err(Error::Worker(io::Error::other("too many files are on their way")));
         }
         self.start(&mut state, file, None).map(|()| true)
@@ -203,7 +214,7 @@ impl Uploads {
             state.tidy(&ready);
             state.seen = Seen { at: Some(Instant::now()), ready };
         }
-        let free = self.cluster.archive_ahead.saturating_sub(state.running());
+        let free = self.work.cluster.archive_ahead.saturating_sub(state.running());
         let steps = order::next(&state.seen.ready, |file| state.known(file), free, MOST_AHEAD);
         for step in steps {
             let after = step.after.and_then(|file| state.gates(file));
@@ -232,7 +243,7 @@ impl Uploads {
     /// The files that PostgreSQL has marked as ready, in any order.
     fn ready(&self) -> io::Result<Vec<WalFile>> {
         let mut ready = Vec::new();
-        for entry in fs::read_dir(self.folder.join("archive_status"))? {
+        for entry in fs::read_dir(self.work.folder.join("archive_status"))? {
             let name = entry?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".ready"));
             ready.extend(name.and_then(|name| name.parse::<WalFile>().ok()));
@@ -252,7 +263,7 @@ impl Uploads {
             None => {
                 // The connections of a client live on the runtime that it was made in.
                 let _runtime = self.background.handle().enter();
-                Arc::clone(state.connected.insert(Arc::new((self.connect)()?)))
+                Arc::clone(state.connected.insert(Arc::new((self.work.connect)()?)))
             }
         };
         let (keepers, gates): (Vec<_>, Vec<_>) = connected.iter().map(|_| gate()).unzip();
@@ -267,7 +278,7 @@ impl Uploads {
                 this.go_ahead();
             }
         };
-        thread::Builder::new().spawn(work).map_err(Error::Thread)?;
+        thread::Builder::new().name(HELPER_THREAD.to_owned()).spawn(work).map_err(Error::Thread)?;
         state.files.insert(file, Upload::Running(gates));
         Ok(())
     }
@@ -281,15 +292,20 @@ impl Uploads {
         after: Option<Vec<Gate>>,
     ) -> Result<Durable, Error> {
         let read_at = (Instant::now(), SystemTime::now());
-        let job = Job::new(&self.cluster, &self.folder.join(file.to_string()))?;
-        if job.system_id != self.system_id {
+        let job = Job::new(&self.work.cluster, &self.work.folder.join(file.to_string()))?;
+        if job.system_id != self.work.system_id {
             return Err(Error::Worker(io::Error::other("the data directory is another cluster's now")));
+        }
+        if let Some(durable) = self.received(&job, read_at, connected)? {
+            self.wait_for_turn(after)?;
+            keepers.iter().for_each(GateKeeper::open);
+            return Ok(durable);
         }
         let prepared = {
             let _turn = self.encoders.turn();
             let repositories: Vec<Repository> =
                 connected.iter().map(|connected| connected.repository().clone()).collect();
-            archive::prepare(&job, &repositories)?
+            put::prepare(&job, &repositories)?
         };
         let nowhere = || Error::Worker(io::Error::other("there is no repository"));
         let plain = prepared.first().map(Prepared::plain).ok_or_else(nowhere)?;
@@ -330,13 +346,49 @@ impl Uploads {
         }
     }
 
+    /// What is known of a segment that was received and put whole, when this is the same: it was checked as this one would be. For
+    /// one with other content the repository has the word (R3).
+    fn received(
+        &self,
+        job: &Job<'_>,
+        read_at: (Instant, SystemTime),
+        connected: &[Connected],
+    ) -> Result<Option<Durable>, Error> {
+        let (Some(received), WalFile::Segment(segment), None) =
+            (&self.work.received, job.file, job.known.timeline_ended)
+        else {
+            return Ok(None);
+        };
+        let Some(plain) = received(job.system_id, segment) else { return Ok(None) };
+        let _turn = self.encoders.turn();
+        let content = job.source.content();
+        if plain.length != content.length() || plain != job.source.read(Plain::of_content(content))? {
+            return Ok(None);
+        }
+        let stored = connected.iter().map(|connected| (connected.label.clone(), false)).collect();
+        Ok(Some(Durable { stamp: job.source.stamp, read_at, plain, timeline_ended: None, stored }))
+    }
+
+    /// Waits until what has to be durable before is so.
+    fn wait_for_turn(&self, after: Option<Vec<Gate>>) -> Result<(), Error> {
+        self.background.handle().block_on(async {
+            for gate in after.iter().flatten() {
+                tokio::select! {
+                    () = gate.opened() => {}
+                    () = gate.lost() => return Err(Error::NotItsTurn),
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.lock()
     }
 }
 
 /// Puts a file into a repository after the one before it is durable there: not at all when that fails.
-pub(super) async fn put_after(
+pub(crate) async fn put_after(
     connected: &Connected,
     prepared: Prepared,
     after: Option<Gate>,
@@ -416,39 +468,5 @@ impl State {
             self.files.remove(&file);
         }
         self.told.retain(|told| *told != file);
-    }
-}
-
-/// As many files are checked and compressed at once as there are processors.
-#[derive(Debug)]
-struct Encoders {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Default for Encoders {
-    fn default() -> Encoders {
-        let count = thread::available_parallelism().map_or(1, |count| count.get());
-        Encoders { free: Mutex::new(count), freed: Condvar::new() }
-    }
-}
-
-impl Encoders {
-    fn turn(&self) -> Turn<'_> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Turn(self)
-    }
-}
-
-struct Turn<'a>(&'a Encoders);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
     }
 }
