@@ -21,7 +21,7 @@
 //! | `check` | whether it is what its name says (R4) |
 //! | `put` | into every repository (R1) → [`archive`] |
 //! | `error` | why not |
-//! | `ask` | whom a call asks first → [`ask`] |
+//! | `ask` | whom a call asks first → [`ask()`] |
 //! | `worker` | being a process beside the command → [`work`] |
 //! | `service` | answering calls within another program → [`Service`] |
 //! | `uploads` | what is on its way and what is durable |

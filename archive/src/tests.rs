@@ -1,8 +1,9 @@
 //! The worker on a store that fails as told, beside a PostgreSQL that is played.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use highwater_repository::Plain;
@@ -361,4 +362,43 @@ fn what_was_received_keeps_its_place_behind_what_is_put() {
         assert!(is_durable(&lab.asked(&worker, file)), "{file}");
         fs::remove_file(lab.mark(file)).unwrap();
     }
+}
+
+#[test]
+fn r01_r03_beside_a_receiver_through_bad_weather() {
+    const SEGMENTS: u64 = 400;
+    let lab = Lab::new(43);
+    lab.faults.set_rules(weather());
+    let put = Arc::new(Mutex::new(BTreeMap::new()));
+    let known = Arc::clone(&put);
+    let received: Received = Arc::new(move |_, name| known.lock().unwrap().get(&name).copied());
+    let worker = Uploads::new(lab.work(lab.connect(vec![Arc::clone(&lab.faults)]), Some(received))).unwrap();
+    let mut refused = 0;
+    for number in 0..SEGMENTS {
+        let file = lab.write(number, number * 7);
+        let WalFile::Segment(name) = file else { unreachable!("it is one") };
+        let content = Plain::of(&fs::read(lab.path(file)).unwrap());
+        // The receiver is in front of the archiver, behind it, or away; what it could not put it does not know.
+        let receive =
+            || lab.done_without(file).is_ok() && put.lock().unwrap().insert(name, content).is_none();
+        let is_in_front = number % 4 != 0 && receive();
+        if is_in_front && number % 9 == 0 {
+            // Another server's, under the same name: what was received stays.
+            lab.write(number, number * 7 + 1);
+            assert!(!is_durable(&lab.asked(&worker, file)));
+            lab.write(number, number * 7);
+        }
+        let mut tries = 0;
+        while !is_durable(&lab.asked(&worker, file)) && lab.done_without(file).is_err() {
+            (tries, refused) = (tries + 1, refused + 1);
+            assert!(tries < 100, "{file} is never archived");
+        }
+        assert!(lab.is_durable(file), "{file} was acknowledged");
+        fs::remove_file(lab.mark(file)).unwrap();
+        if number % 4 == 0 {
+            receive();
+        }
+    }
+    let known = put.lock().unwrap().len() as u64;
+    assert!((SEGMENTS / 2..SEGMENTS).contains(&known) && lab.faults.given() > 50 && refused > 0);
 }
