@@ -14,6 +14,7 @@
 //! | `session` | one connection to the server |
 //! | `held_up` | lets go of the server when a session hangs |
 //! | `origin` | where the repository ends |
+//! | `presence` | which segments it has, and what it lacks in front of a place |
 //! | `rest` | when what comes is let lie for a moment: no I/O, no clock |
 //! | `progress` | what has come, what is durable, what is put next: no I/O, no clock |
 //! | `engine`, `buffer` | bytes in, puts out |
@@ -50,6 +51,7 @@ mod over;
 #[cfg(test)]
 mod over_tests;
 mod preparation;
+mod presence;
 mod progress;
 mod receiver;
 mod recovery;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use highwater_catalog::{Gap, Path};
 use highwater_repository::{ClusterRepository, Digest, Plain, Tail, TailPiece};
 use highwater_wal::{
     Check, Lsn, SegmentKind, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalFile, check_segment,
@@ -12,6 +11,7 @@ use highwater_wal::{
 
 use crate::engine::Place;
 use crate::error::{Error, Result};
+use crate::presence::last_whole;
 
 /// How many pieces are read side by side.
 const READS_AT_ONCE: usize = 16;
@@ -182,73 +182,6 @@ async fn make_whole(cluster: &ClusterRepository, tail: &Tail, look: Look) -> Res
     // Whoever may not delete may still receive.
     let _ = cluster.remove_tail(segment).await;
     Ok(true)
-}
-
-/// The last segment that is there whole, of those that count. Logs are looked through downwards.
-async fn last_whole(
-    cluster: &ClusterRepository,
-    timeline: TimelineId,
-    newest_log: u32,
-    counts: impl Fn(SegmentName) -> bool,
-) -> Result<Option<SegmentName>> {
-    let segment = |file: WalFile| match file {
-        WalFile::Segment(segment) => Some(segment),
-        _ => None,
-    };
-    let first = cluster.first_wal(timeline, None, |file| segment(file).is_some()).await?;
-    let Some(first) = first.and_then(segment) else { return Ok(None) };
-    for log in (first.log..=newest_log.max(first.log)).rev() {
-        let (mut last, mut after) = (None, None);
-        loop {
-            let page = cluster.list_wal(timeline, Some(log), after.as_deref()).await?;
-            let found = page.files.iter().filter_map(|(file, _)| segment(*file));
-            last = found.filter(|segment| counts(*segment)).max().or(last);
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        if last.is_some() {
-            return Ok(last);
-        }
-    }
-    Ok(None)
-}
-
-/// What a repository lacks right in front of `begin`, a segment's start, on the way there. `None` where that is nothing, and where it has
-/// nothing that lies before: its WAL begins there.
-pub(crate) async fn gap_before(
-    cluster: &ClusterRepository,
-    path: &Path,
-    begin: Lsn,
-    size: SegmentSize,
-) -> Result<Option<Gap>> {
-    let Some(number) = (begin.0 / size.bytes()).checked_sub(1) else { return Ok(None) };
-    let before = path.segment(number, size);
-    if cluster.has_wal(WalFile::Segment(before)).await? {
-        return Ok(None);
-    }
-    for leg in path.legs().iter().rev().filter(|leg| leg.timeline <= before.timeline) {
-        let ends = leg.end.map_or(begin, |end| begin.min(end));
-        let newest_log = SegmentName::containing(leg.timeline, ends, size).log;
-        let is_before = |segment: SegmentName| segment.start(size) < ends;
-        let whole = last_whole(cluster, leg.timeline, newest_log, is_before).await?;
-        let mut from = whole.map(|segment| segment.end(size));
-        for segment in
-            cluster.tail_segments(leg.timeline).await?.into_iter().rev().filter(|name| is_before(*name))
-        {
-            let reach = cluster.tail(segment).await?.reach();
-            if reach > 0 {
-                from = from.max(Some(segment.start(size) + reach));
-                break;
-            }
-        }
-        if let Some(from) = from.map(|from| from.min(ends)) {
-            let gap = Gap { timeline: leg.timeline, from, to: begin };
-            return Ok(Some(gap).filter(|gap| gap.from < gap.to));
-        }
-    }
-    Ok(None)
 }
 
 /// A place on a timeline with what the repositories have from there on. Of several, what counts is what all of them have.

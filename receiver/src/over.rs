@@ -1,13 +1,14 @@
 //! When an alarm is over: what was missing has come, or a base backup lies behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use highwater_catalog::{Backup, Gap, Path};
 use highwater_repository::{ClusterRepository, JudgedBackup, Label};
-use highwater_wal::{SegmentName, SegmentSize, TimelineId, WalFile};
+use highwater_wal::SegmentSize;
 
 use crate::error::Result;
+use crate::presence::Presence;
 
 /// Why an alarm is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,41 +106,13 @@ impl Outlook {
 
     async fn is_there(&self, cluster: &ClusterRepository, gap: &Gap) -> Result<bool> {
         let size = self.size.bytes();
-        let (first, last) = (gap.from.0 / size, gap.to.0.saturating_sub(1) / size);
-        let mut log: Option<(TimelineId, u32, BTreeSet<SegmentName>)> = None;
-        for number in first..=last {
-            let name = self.path.segment(number, self.size);
-            let whole = match log
-                .take()
-                .filter(|(timeline, log, _)| (*timeline, *log) == (name.timeline, name.log))
-            {
-                Some((_, _, whole)) => whole,
-                None => whole_of_log(cluster, name).await?,
-            };
-            let is_whole = whole.contains(&name);
-            log = Some((name.timeline, name.log, whole));
-            let needed = gap.to.bytes_since(name.start(self.size)).min(size);
-            if !is_whole && cluster.tail(name).await?.reach() < needed {
+        let mut presence = Presence::new(cluster, self.size);
+        for number in gap.from.0 / size..=gap.to.0.saturating_sub(1) / size {
+            if !presence.has(self.path.segment(number, self.size), gap.to).await? {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-}
-
-/// The segments of a log that are there whole.
-async fn whole_of_log(cluster: &ClusterRepository, name: SegmentName) -> Result<BTreeSet<SegmentName>> {
-    let (mut whole, mut after) = (BTreeSet::new(), None);
-    loop {
-        let page = cluster.list_wal(name.timeline, Some(name.log), after.as_deref()).await?;
-        whole.extend(page.files.iter().filter_map(|(file, _)| match file {
-            WalFile::Segment(segment) => Some(*segment),
-            _ => None,
-        }));
-        after = page.next;
-        if after.is_none() {
-            return Ok(whole);
-        }
     }
 }
 

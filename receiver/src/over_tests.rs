@@ -13,8 +13,8 @@ use highwater_wal::{
     Check, Lsn, SegmentKind, SegmentName, TimelineHistory, TimelineId, Timestamp, WalFile, check_segment,
 };
 
-use crate::origin::gap_before;
 use crate::over::{Outlook, Over};
+use crate::presence::gap_before;
 use crate::simulation::{SYSTEM, size, wal};
 
 const SEGMENT: u64 = 1 << 20;
@@ -114,6 +114,14 @@ async fn what_is_missing_in_front_of_the_place_where_it_begins_is_found() {
     assert_eq!(found(&one, &first, 7).await, Some(gap(1, 6 * SEGMENT + 700, 7 * SEGMENT)));
     put_piece(&one, 1, 6, SEGMENT as u32).await;
     assert_eq!(found(&one, &first, 7).await, None, "it is there in pieces");
+
+    // So is what lies in front of whole segments: of several gaps the last.
+    let several = cluster();
+    put_whole(&several, 1, [1, 3, 4, 8]).await;
+    for (begin, expected) in [(2, None), (4, Some((2, 3))), (8, Some((5, 8))), (9, Some((5, 8)))] {
+        let expected = expected.map(|(from, to)| gap(1, from * SEGMENT, to * SEGMENT));
+        assert_eq!(found(&several, &first, begin).await, expected, "{begin}");
+    }
 
     let second = second();
     assert_eq!(found(&one, &second, 7).await, None);

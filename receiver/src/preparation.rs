@@ -13,6 +13,7 @@ use crate::engine::Place;
 use crate::error::{Error, Result};
 use crate::origin::{self, Kept, Look};
 use crate::over::Outlook;
+use crate::presence;
 use crate::receiver::Receiver;
 
 /// A server that is asked for signs of life and gives none for so long is gone.
@@ -274,11 +275,11 @@ impl Receiver {
         Ok(place)
     }
 
-    /// WAL that is missing right in front of the place where we begin shows by nothing that we receive: it is told.
+    /// WAL that is missing in front of the place where we begin shows by nothing that we receive: it is told.
     async fn tell_of_a_gap(&mut self, found: &Found, begin: Lsn) -> Result<()> {
         let path = found.path();
         for cluster in &found.clusters {
-            let Some(gap) = origin::gap_before(cluster, &path, begin, found.size).await? else { continue };
+            let Some(gap) = presence::gap_before(cluster, &path, begin, found.size).await? else { continue };
             let mut outlook = found.outlook(found.path());
             if !outlook.over(&[gap]).await?.is_empty() {
                 continue;

@@ -116,7 +116,10 @@ fn a_segment_that_is_missing_in_front_of_what_is_received_is_an_alarm_until_that
     back_up(&site);
     server.sql("create table t as select 1 as n");
     let missing_name = server.value("select pg_walfile_name(pg_switch_wal())");
+    // A whole segment lies between.
     server.sql("insert into t values (2)");
+    server.sql("select pg_switch_wal()");
+    server.sql("insert into t values (3)");
     receiving.catches_up_with(&server);
     receiving.running.terminate().succeeds();
     let object = site.objects(&format!("/wal/00000001/{missing_name}")).remove(0);
