@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use highwater_tests::{CLUSTER, Fault, PATIENCE, Postgres, Proxy, S3, Site, StopMode, wait_until};
+use highwater_tests::{CLUSTER, Fault, PATIENCE, Postgres, Program, Proxy, S3, Site, StopMode, wait_until};
 
 use super::{WITH_SLOT, receive, receiver, started};
 use crate::commands::{
@@ -15,6 +15,10 @@ use crate::commands::{
 const BY_SERVICE: &str = "done by the receive service";
 const BY_WORKER: &str = "done by the worker";
 const WITHOUT: &str = "done without help";
+
+fn signal(name: &str, process: u32) {
+    Program::new("kill", [name, &process.to_string()]).run().succeeds();
+}
 
 /// A cluster's segments in a store, as they are there whole.
 struct Stored<'a> {
@@ -72,7 +76,9 @@ fn calls_with_the_same_settings_are_answered_while_the_receiver_runs() {
     for name in &old[..3] {
         call(name).run().succeeds().says(BY_SERVICE).says("archived in");
     }
-    call(&old[0]).run().succeeds().says(BY_SERVICE).says("already");
+    // Who starts the server makes another environment than who starts the receiver.
+    let by_another = call(&old[0]).env("HOME", "/nowhere").env("PATH", "/bin");
+    by_another.run().succeeds().says(BY_SERVICE).says("already");
     quiet(server.data_dir(), CLUSTER, &old[0]).run().succeeds().silently();
     call("000000010000000000000999").run().ends_with(1).says("hint: ");
 
@@ -117,6 +123,11 @@ fn calls_with_the_same_settings_are_answered_while_the_receiver_runs() {
     wait_until("a worker helps", PATIENCE, || call(&names[0]).run().succeeds().stderr.contains(BY_WORKER));
     let receiving = receive();
     call(&old[4]).run().succeeds().says(BY_SERVICE).says("archived in");
+    signal("-STOP", receiving.running.pid());
+    let while_it_hangs = call(&names[0]).run().succeeds();
+    while_it_hangs.says(WITHOUT).says("the receive service").says("already");
+    signal("-CONT", receiving.running.pid());
+    call(&names[0]).run().succeeds().says(BY_SERVICE);
     receiving.running.kill9();
     call(&names[0]).run().succeeds().says(BY_WORKER);
 }
