@@ -127,14 +127,15 @@ impl<T: Target> Engine<T> {
         &self.progress
     }
 
-    /// Whether more may be received. The memory of a segment that was put serves the one after the next, once no piece holds it.
+    /// Whether more may be received. There is memory for two segments: that of one that was put serves the one after the next, once no
+    /// piece holds it.
     pub(crate) fn has_room(&self) -> bool {
         let needs_space = self.buffers.back().is_none_or(|last| last.missing() < LONGEST_MESSAGE_BYTES);
         let is_held = match self.piece {
             Some((Put::Piece { from, .. }, _)) => from < self.progress.whole(),
             _ => false,
         };
-        self.progress.has_room() && !(needs_space && is_held)
+        self.progress.has_room() && !(needs_space && (is_held || self.buffers.len() > 1))
     }
 
     /// The last commit that is known to be in the repository.

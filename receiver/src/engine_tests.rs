@@ -94,3 +94,18 @@ async fn a_segment_waits_until_no_piece_holds_the_memory_that_it_takes_over() {
     held.0.add_permits(1);
     until(&mut engine, Engine::has_room).await;
 }
+
+#[tokio::test]
+async fn there_is_memory_for_two_segments_and_no_third() {
+    let held = Arc::new(Held(Semaphore::new(9)));
+    let taking = Taking { size: size(), system_id: SYSTEM, check: Check::Header, policy: Policy::default() };
+    let (begin, timeline) = (Lsn(0), TimelineId::FIRST);
+    let place = Place { timeline, begin, stored: begin, pieces: Vec::new(), damaged: [].into() };
+    let mut engine = Engine::new(taking, held, place);
+    receive(&mut engine, SEGMENT + 1000);
+    assert!(engine.has_room());
+    receive(&mut engine, 2 * SEGMENT - 1000);
+    assert!(engine.progress().has_room() && !engine.has_room(), "a message may reach into a third one");
+    until(&mut engine, |engine| engine.progress().whole() == Lsn(SEGMENT)).await;
+    assert!(engine.has_room(), "there is the first one's");
+}

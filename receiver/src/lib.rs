@@ -19,6 +19,7 @@
 //! | `progress` | what has come, what is durable, what is put next: no I/O, no clock |
 //! | `engine`, `buffer` | bytes in, puts out |
 //! | `target` | where it goes: all repositories |
+//! | `packing` | the thread that compresses |
 //! | `state`, `state_file`, `lag`, `notify` | what it says of itself: `receive.json`, systemd |
 //! | `alarms`, `over` | what somebody has to look at, and when that is over |
 //! | `recovery` | a server that has not come as far as the repository yet is waited for |
@@ -50,6 +51,7 @@ mod origin;
 mod over;
 #[cfg(test)]
 mod over_tests;
+mod packing;
 mod preparation;
 mod presence;
 mod progress;

@@ -10,6 +10,7 @@ use highwater_storage::memory::MemoryStore;
 use highwater_wal::{Check, Lsn, SegmentName, TimelineId, WalFile};
 
 use crate::buffer::SegmentBuffer;
+use crate::packing::Packing;
 use crate::simulation::{SYSTEM, look, size, wal};
 use crate::target::{Repositories, Strips, Target};
 
@@ -111,6 +112,7 @@ async fn r02_r18_a_damaged_piece_is_received_again_and_put_under_other_names() {
             damaged: place.damaged,
             strips: Strips::default(),
             whole: Arc::default(),
+            packing: Packing::in_place(),
         };
         let mut buffer = SegmentBuffer::new(segment(1), size(), SYSTEM, BytesMut::new());
         buffer.push(&wal(start, 3100));

@@ -14,6 +14,7 @@ use crate::engine::{Engine, Place, Taking};
 use crate::error::{Error, Result};
 use crate::held_up::HeldUp;
 use crate::notify::Notifier;
+use crate::packing::Packing;
 use crate::progress::Progress;
 use crate::receiver::{Receiver, Stop};
 use crate::rest::{PASS_BYTES, Pass, rest_after};
@@ -68,6 +69,7 @@ impl Receiver {
             damaged: place.damaged.clone(),
             strips: Strips::default(),
             whole: Arc::clone(&self.settings.whole),
+            packing: Packing::start(),
         });
         let (size, system_id) = (found.size, found.system_id);
         let taking = Taking { size, system_id, check: self.settings.check, policy: self.settings.policy };

@@ -21,6 +21,7 @@ use tokio::time::{advance, timeout};
 use crate::engine::{Engine, Place, Taking};
 use crate::error::Result;
 use crate::origin::{self, Look};
+use crate::packing::Packing;
 use crate::progress::Policy;
 use crate::target::{Repositories, Strips};
 
@@ -315,6 +316,7 @@ impl Simulation {
             damaged: place.damaged.clone(),
             strips: Strips::default(),
             whole: Arc::default(),
+            packing: Packing::in_place(),
         };
         let mut engine = Engine::new(taking, Arc::new(target), place);
         loop {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use highwater_repository::{ClusterRepository, Strip, TailPiece};
+use highwater_repository::{ClusterRepository, EncodedWal, Strip, TailPiece};
 use highwater_wal::{
     Check, Lsn, SegmentCheck, SegmentKind, SegmentName, SegmentSize, Summary, SystemId, TimelineId, WalFile,
 };
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::buffer::Chunks;
 use crate::error::Result;
+use crate::packing::Packing;
 use crate::whole::WholeSegments;
 
 /// What takes WAL. A success means that it is durable (R1).
@@ -54,6 +55,7 @@ pub(crate) struct Repositories {
     pub(crate) strips: Strips,
     /// Where segments are noted that are durable in all of them.
     pub(crate) whole: Arc<WholeSegments>,
+    pub(crate) packing: Packing,
 }
 
 /// Strips that are being written, one for each repository.
@@ -88,30 +90,34 @@ impl Target for Repositories {
 
     async fn put_segment(&self, name: SegmentName, bytes: Chunks) -> Result<Summary> {
         let putting = self.whole.begin(self.system_id, name);
-        let size = self.size.bytes();
+        let (clusters, size) = (self.clusters.clone(), self.size);
         let mut check = SegmentCheck::new(
             name,
-            self.size,
-            Some(self.system_id),
             size,
+            Some(self.system_id),
+            size.bytes(),
             self.check,
             SegmentKind::Complete,
         )?;
-        let mut encoded = Vec::new();
-        for (number, cluster) in self.clusters.iter().enumerate() {
-            let mut watch = |block: &[u8]| {
-                if number == 0 {
-                    check.push(block);
-                }
-            };
-            let done = cluster.repository().encode_wal_while(&bytes, &mut watch);
-            encoded.push((cluster, done.map_err(highwater_repository::Error::Codec)?));
-        }
+        let encode = move || {
+            let mut encoded = Vec::new();
+            for (number, cluster) in clusters.iter().enumerate() {
+                let mut watch = |block: &[u8]| {
+                    if number == 0 {
+                        check.push(block);
+                    }
+                };
+                encoded.push(cluster.repository().encode_wal_while(&bytes, &mut watch)?);
+            }
+            Ok((encoded, check))
+        };
+        let encoded = self.packing.run(encode).await?;
+        let (encoded, check) = encoded.map_err(highwater_repository::Error::Codec)?;
         let summary = check.finish()?;
         let file = WalFile::Segment(name);
-        let plain = encoded.first().map(|(_, encoded)| encoded.plain());
-        let puts = encoded
-            .into_iter()
+        let plain = encoded.first().map(EncodedWal::plain);
+        let puts = self.clusters.iter().zip(encoded);
+        let puts = puts
             .map(|(cluster, encoded)| cluster.put_encoded_wal(file, encoded, Some(summary.clone()), None));
         try_join_all(puts).await?;
         if let Some(plain) = plain {
@@ -193,7 +199,14 @@ impl Repositories {
     ) -> Result<()> {
         let can_be_cut = piece.length() > 1;
         if !can_be_cut || !self.damaged.contains(&piece) {
-            match cluster.put_tail(piece, self.size, bytes, summary.clone()).await {
+            let (cluster_of, size, content, head) =
+                (cluster.clone(), self.size, bytes.clone(), summary.clone());
+            let encode = move || cluster_of.encode_tail(piece, size, &content, head);
+            let encoded = match self.is_quick(piece) {
+                true => encode(),
+                false => self.packing.run(encode).await?,
+            };
+            match cluster.put_encoded_tail(encoded?).await {
                 Err(error) if error.is_damaged() && can_be_cut => {}
                 put => return Ok(put.map(drop)?),
             }

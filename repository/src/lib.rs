@@ -106,5 +106,5 @@ pub use relation_names::{
 };
 pub use repository::Repository;
 pub use retention::{Claim, Expired, Hold};
-pub use tail::{Strip, StripId, Tail, TailHead, TailPiece, TailPlace, TailSegment};
+pub use tail::{EncodedTail, Strip, StripId, Tail, TailHead, TailPiece, TailPlace, TailSegment};
 pub use wal_object::{Archived, EncodedWal, MAX_SMALL_FILE_BYTES, Stored, WalHead, WalObject, WalPage};

@@ -111,6 +111,14 @@ impl TailHead {
     pub const VERSION: u32 = 1;
 }
 
+/// The object of a piece, which is not put yet.
+#[derive(Debug)]
+pub struct EncodedTail {
+    piece: TailPiece,
+    body: Body,
+    plain: Plain,
+}
+
 impl ClusterRepository {
     /// Puts a piece of a segment. `summary` is of the segment up to the piece's end.
     ///
@@ -123,7 +131,15 @@ impl ClusterRepository {
         bytes: &(impl Content + ?Sized),
         summary: Option<Summary>,
     ) -> Result<Stored> {
-        let (body, plain) = self.encode_piece(piece, size, bytes, summary)?;
+        self.put_encoded_tail(self.encode_tail(piece, size, bytes, summary)?).await
+    }
+
+    /// The same for a piece that was compressed before.
+    ///
+    /// # Errors
+    /// As of [`ClusterRepository::put_tail`].
+    pub async fn put_encoded_tail(&self, encoded: EncodedTail) -> Result<Stored> {
+        let EncodedTail { piece, body, plain } = encoded;
         let key = self.section().tail_piece(piece.segment, piece.from, piece.to);
         match self.repository().store().put_if_absent(&key, &body).await? {
             Put::Created => Ok(Stored::Created),
@@ -131,14 +147,17 @@ impl ClusterRepository {
         }
     }
 
-    /// The object of a piece, and what says which bytes it holds.
-    fn encode_piece(
+    /// Compresses a piece of a segment.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where `bytes` are not those of the piece, and those of the codec.
+    pub fn encode_tail(
         &self,
         piece: TailPiece,
         size: SegmentSize,
         bytes: &(impl Content + ?Sized),
         summary: Option<Summary>,
-    ) -> Result<(Body, Plain)> {
+    ) -> Result<EncodedTail> {
         let is_one = piece.from < piece.to && u64::from(piece.to) <= size.bytes();
         if !is_one || bytes.length() != piece.length() {
             return Err(Error::Refused {
@@ -168,7 +187,7 @@ impl ClusterRepository {
         let json = serde_json::to_vec(&head).map_err(|error| Error::Codec(error.into()))?;
         let mut pieces = vec![Bytes::from(write_skippable(&json))];
         pieces.extend(encoded.into_frame());
-        Ok((self.repository().seal(pieces, |_| plain)?, plain))
+        Ok(EncodedTail { piece, body: self.repository().seal(pieces, |_| plain)?, plain })
     }
 
     /// Whether the piece that is there has these bytes.

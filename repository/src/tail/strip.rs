@@ -65,7 +65,7 @@ impl Strip {
                 hint: "this is a fault of the program: report it",
             });
         }
-        let (object, _) = self.cluster.encode_piece(piece, size, bytes, summary)?;
+        let object = self.cluster.encode_tail(piece, size, bytes, summary)?.body;
         let mark_at = self.at + frames::frame_bytes(object.len()) as u32;
         if u64::from(mark_at - self.at) + MARK_BYTES > self.growing.room() {
             return Ok(false);
