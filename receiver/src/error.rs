@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use highwater_replication::SlotName;
-use highwater_wal::{Lsn, Refusal, SystemId, TimelineId};
+use highwater_wal::{Lsn, Refusal, SegmentName, SystemId, TimelineId};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -79,6 +79,15 @@ pub enum Error {
         /// What the server said.
         reason: String,
     },
+    /// What had been put of a segment is not in its place any more.
+    #[error(
+        "pieces of {segment} that were in the repository have gone from it; hint: somebody has removed or moved a file there, or a folder; \
+         what the server still has is received once more"
+    )]
+    Gone {
+        /// The segment.
+        segment: SegmentName,
+    },
     /// What a server sends does not follow what it sent before.
     #[error(
         "the server sent WAL from {found} on where {expected} comes next; hint: this is a fault, report it"
@@ -127,6 +136,11 @@ pub enum Error {
         /// How long was waited.
         limit: Duration,
     },
+    /// A write into the repository has not come back for seconds.
+    #[error(
+        "a write into the repository hangs, and so does what waits for it; hint: see whether its disk answers"
+    )]
+    StoreHangs,
     /// The program was told to stop and could not put everything in time.
     #[error("not all that was received could be put within {} s; hint: nothing is lost while the server has it", .limit.as_secs())]
     NotSettled {

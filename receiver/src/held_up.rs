@@ -9,7 +9,16 @@ use std::time::Duration;
 
 use highwater_replication::Cut;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+
+/// What is told of a session that hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hangs {
+    /// It does, and may go on.
+    StillWaiting,
+    /// The server does not wait for it any longer.
+    LetGo,
+}
 
 /// Sees that a session goes on, while this lives.
 #[derive(Debug)]
@@ -21,17 +30,25 @@ pub(crate) struct HeldUp {
 }
 
 impl HeldUp {
-    /// Cuts the connection when [`HeldUp::goes_on`] is not called for `limit`.
-    pub(crate) fn new(cut: Cut, limit: Duration) -> HeldUp {
+    /// Tells it when [`HeldUp::goes_on`] is not called for a quarter of `limit`; cuts the connection after all of it, and tells that.
+    pub(crate) fn new(cut: Cut, limit: Duration, mut tell: impl FnMut(Hangs) + Send + 'static) -> HeldUp {
         let (begun, seen) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let last = Arc::clone(&seen);
         let task = tokio::spawn(async move {
+            let mut told = None;
             loop {
-                let until = Duration::from_millis(last.load(Ordering::Relaxed)) + limit;
-                match until.checked_sub(begun.elapsed()) {
-                    Some(left) => tokio::time::sleep(left.max(Duration::from_millis(1))).await,
-                    None => return cut.now(),
+                let seen = Duration::from_millis(last.load(Ordering::Relaxed));
+                let silent = begun.elapsed().saturating_sub(seen);
+                if silent >= limit {
+                    cut.now();
+                    return tell(Hangs::LetGo);
                 }
+                let is_new = silent >= limit / 4 && told.replace(seen) != Some(seen);
+                if is_new {
+                    tell(Hangs::StillWaiting);
+                }
+                let next = if silent >= limit / 4 { limit } else { limit / 4 };
+                sleep((next - silent).max(Duration::from_millis(1))).await;
             }
         });
         HeldUp { begun, seen, task }
@@ -55,8 +72,6 @@ mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
-    use tokio::time::sleep;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -64,23 +79,32 @@ mod tests {
         let limit = Duration::from_secs(20);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let session = HeldUp::new(Cut::of(&ours).unwrap(), limit);
+        let (tells, told) = std::sync::mpsc::channel();
+        let tell = move |what| tells.send(what).unwrap();
+        let session = HeldUp::new(Cut::of(&ours).unwrap(), limit, tell);
         for _ in 0..10 {
+            sleep(limit / 5).await;
+            session.goes_on();
+        }
+        assert!(told.try_recv().is_err(), "it goes on");
+        for _ in 0..3 {
             sleep(limit * 9 / 10).await;
             session.goes_on();
         }
         sleep(limit * 9 / 10).await;
         let error = theirs.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "it was slow, no more");
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Hangs::StillWaiting; 4]);
         sleep(limit / 5).await;
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Hangs::LetGo]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_cut_when_the_session_is_over() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        drop(HeldUp::new(Cut::of(&ours).unwrap(), Duration::from_secs(20)));
+        drop(HeldUp::new(Cut::of(&ours).unwrap(), Duration::from_secs(20), |_| panic!("it is over")));
         sleep(Duration::from_secs(60)).await;
         assert!(theirs.read(&mut [0]).is_err());
     }

@@ -92,8 +92,8 @@ pub struct Receiver {
     pub(crate) settings: Settings,
     pub(crate) state: State,
     pub(crate) notifier: Arc<Notifier>,
-    tell: Tell,
-    state_file: Option<StateFile>,
+    pub(crate) tell: Tell,
+    pub(crate) state_file: Option<StateFile>,
     pub(crate) lag: Lag,
     pub(crate) alarms: Alarms,
     /// What looks whether they are over, between looks, and the look that is under way.

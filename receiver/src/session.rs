@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::{Engine, Place, Taking};
 use crate::error::{Error, Result};
-use crate::held_up::HeldUp;
+use crate::held_up::{Hangs, HeldUp};
 use crate::notify::Notifier;
 use crate::packing::Packing;
 use crate::progress::Progress;
 use crate::receiver::{Receiver, Stop};
 use crate::rest::{PASS_BYTES, Pass, rest_after};
 use crate::state::Phase;
+use crate::state_file::StateFile;
 use crate::target::{Repositories, Strips};
 
 /// How often the server hears of us when nothing else is to be said, and has to answer.
@@ -137,7 +138,7 @@ impl Receiver {
         engine: &mut Engine<Repositories>,
         stop: &mut Stop,
     ) -> Result<StreamEnd> {
-        let mut said = Said::of(stream)?;
+        let mut said = self.said(stream)?;
         let mut held_up: Option<(Instant, Lsn)> = None;
         let mut rest: Option<Instant> = None;
         loop {
@@ -189,6 +190,27 @@ impl Receiver {
                 () = sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Nothing is said and heard yet. Where the session itself hangs, its end is told from beside.
+    fn said(&self, stream: &WalStream) -> Result<Said> {
+        let (tell, states) = (Arc::clone(&self.tell), self.state_file.as_ref().map(StateFile::sender));
+        let tell_hanging = move |what| {
+            let error = match what {
+                Hangs::StillWaiting => Error::StoreHangs,
+                Hangs::LetGo => Error::StoreTooSlow { limit: HOLD_UP_LIMIT },
+            };
+            tell(&error.to_string());
+            if let Some(states) = &states {
+                states.send_modify(|(state, _)| {
+                    state.error = Some(error.to_string());
+                    // How far the server has come meanwhile is not known.
+                    state.lag_bytes = None;
+                });
+            }
+        };
+        let session = HeldUp::new(stream.cut()?, HOLD_UP_LIMIT, tell_hanging);
+        Ok(Said { flushed: Lsn::INVALID, at: None, server_end: Lsn::INVALID, is_awaited: false, session })
     }
 
     /// Takes an event, and what has come with it: not more than is done in one turn.
@@ -312,11 +334,6 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    fn of(stream: &WalStream) -> Result<Said> {
-        let session = HeldUp::new(stream.cut()?, HOLD_UP_LIMIT);
-        Ok(Said { flushed: Lsn::INVALID, at: None, server_end: Lsn::INVALID, is_awaited: false, session })
-    }
-
     fn pass(&self, progress: &Progress, is_drained: bool) -> Pass {
         let is_behind = self.server_end > progress.received();
         Pass { is_drained, is_behind, is_awaited: self.is_awaited }

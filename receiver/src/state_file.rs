@@ -40,6 +40,11 @@ impl StateFile {
         self.sender.send_replace(snapshot);
     }
 
+    /// For whoever knows more than the last state while nobody can say it.
+    pub(crate) fn sender(&self) -> watch::Sender<Snapshot> {
+        self.sender.clone()
+    }
+
     /// Sees that the last state is written.
     pub(crate) async fn end(self) {
         drop(self.sender);

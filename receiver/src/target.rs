@@ -14,7 +14,7 @@ use highwater_wal::{
 use tokio::time::timeout;
 
 use crate::buffer::Chunks;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::packing::Packing;
 use crate::whole::WholeSegments;
 
@@ -73,7 +73,7 @@ impl Target for Repositories {
         let puts = self.clusters.iter().enumerate().map(|(place, cluster)| {
             let (bytes, summary) = (&bytes, summary.clone());
             async move {
-                if is_awaited && self.put_in_strip(place, cluster, piece, bytes, summary.clone()).await {
+                if is_awaited && self.put_in_strip(place, cluster, piece, bytes, summary.clone()).await? {
                     return Ok(());
                 }
                 self.put(cluster, piece, bytes, summary).await
@@ -145,6 +145,9 @@ impl Target for Repositories {
 impl Repositories {
     /// Puts a piece into a strip. `false` where this repository has none, or it has failed: whatever is wrong shows when the piece is put
     /// as an object, and what has failed once takes nothing more.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]
     async fn put_in_strip(
         &self,
         place: usize,
@@ -152,9 +155,9 @@ impl Repositories {
         piece: TailPiece,
         bytes: &Chunks,
         summary: Option<Summary>,
-    ) -> bool {
+    ) -> Result<bool> {
         if piece.length() > Strip::LONGEST_PIECE_BYTES {
-            return false;
+            return Ok(false);
         }
         let (size, is_quick) = (self.size, self.is_quick(piece));
         let put = |strip| {
@@ -168,20 +171,20 @@ impl Repositories {
         };
         let open = self.strips().remove(&place).filter(|strip| strip.segment() == piece.segment);
         if let Some(strip) = open {
-            match put(strip).await {
+            match put(strip).await? {
                 Some((strip, true)) => {
                     self.strips().insert(place, strip);
-                    return true;
+                    return Ok(true);
                 }
                 // It is full.
                 Some((_, false)) => {}
-                None => return false,
+                None => return Ok(false),
             }
         }
-        let Ok(Some(strip)) = cluster.begin_strip(piece.segment).await else { return false };
-        let Some((strip, is_put)) = put(strip).await else { return false };
+        let Ok(Some(strip)) = cluster.begin_strip(piece.segment).await else { return Ok(false) };
+        let Some((strip, is_put)) = put(strip).await? else { return Ok(false) };
         self.strips().insert(place, strip);
-        is_put
+        Ok(is_put)
     }
 
     fn strips(&self) -> MutexGuard<'_, BTreeMap<usize, Strip>> {
@@ -226,9 +229,13 @@ async fn put_into(
     size: SegmentSize,
     bytes: &Chunks,
     summary: Option<Summary>,
-) -> Option<(Strip, bool)> {
-    let has_room = strip.put(piece, size, bytes, summary).await.ok()?;
-    Some((strip, has_room))
+) -> Result<Option<(Strip, bool)>> {
+    match strip.put(piece, size, bytes, summary).await {
+        Ok(has_room) => Ok(Some((strip, has_room))),
+        // What lay in it was acknowledged, and has gone with it.
+        Err(error) if error.is_not_found() => Err(Error::Gone { segment: piece.segment }),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The same as a task of its own: a disk that hangs holds up whoever appends, and nobody else.
@@ -238,7 +245,10 @@ async fn put_within_limit(
     size: SegmentSize,
     bytes: Chunks,
     summary: Option<Summary>,
-) -> Option<(Strip, bool)> {
+) -> Result<Option<(Strip, bool)>> {
     let putting = tokio::spawn(async move { put_into(strip, piece, size, &bytes, summary).await });
-    timeout(APPEND_LIMIT, putting).await.ok()?.ok()?
+    match timeout(APPEND_LIMIT, putting).await {
+        Ok(Ok(done)) => done,
+        _ => Ok(None),
+    }
 }

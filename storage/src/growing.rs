@@ -27,6 +27,12 @@ pub trait Growing: Debug + Send {
     fn room(&self) -> u64;
 }
 
+/// The error for adding to an object that somebody has removed or moved.
+pub(crate) fn gone(key: &str) -> Error {
+    let message = "it is not in its place any more. hint: nobody else may remove or move what lies there";
+    Error::new(ErrorKind::NotFound, "append to", key, message)
+}
+
 /// The error for adding to an object that nothing can be added to any more.
 pub(crate) fn given_up(key: &str) -> Error {
     Error::new(

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, Result};
-use crate::growing::{Growing, given_up, no_room, taken};
+use crate::growing::{Growing, given_up, gone, no_room, taken};
 use crate::key::Key;
 use crate::store::{Entry, Listing, PAGE_LENGTH, Put, Store};
 
@@ -182,6 +182,10 @@ impl Growing for GrowingObject {
         if length > self.room() {
             self.is_given_up = true;
             return Err(no_room(&self.key, length, self.room()));
+        }
+        if !lock(&self.objects).contains_key(&self.key) {
+            self.is_given_up = true;
+            return Err(gone(&self.key));
         }
         self.add(&body);
         self.add(&behind);

@@ -146,7 +146,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WalStream<S> {
                 }
             }
         }
-        let first = self.client.connection.receive(&wait).await?;
+        let first = loop {
+            match self.client.connection.receive(&wait).await? {
+                // A server that was asked for a sign of life gives it also behind its end (`ProcessStandbyReplyMessage`,
+                // `walsender.c`, PostgreSQL 15).
+                Message::CopyData(_) => {}
+                other => break other,
+            }
+        };
         let next = end_of_timeline(&mut self.client, first, &wait).await?;
         Ok((next, self.client))
     }

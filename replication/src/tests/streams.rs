@@ -66,6 +66,15 @@ async fn wal_comes_until_the_timeline_ends() {
 }
 
 #[tokio::test]
+async fn a_sign_of_life_behind_the_end_of_a_timeline_is_passed_over() {
+    let late = [keepalive(0x1003), next_timeline()].concat();
+    let mut stream = streaming(&[[copy_both(), frame(b'c', [])].concat(), late], End::Silence).await;
+    assert_eq!(stream.next().await.unwrap(), WalEvent::TimelineEnd);
+    let (next, _) = stream.finish().await.unwrap();
+    assert_eq!(next.map(|next| next.switch_point), Some(Lsn(0x1234)));
+}
+
+#[tokio::test]
 async fn what_has_come_is_given_at_once_and_nothing_is_waited_for() {
     let both = [copy_both(), wal(0x1000, b"abc"), wal(0x1003, b"de")].concat();
     let mut stream = streaming(&[both], End::Silence).await;

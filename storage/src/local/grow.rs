@@ -21,7 +21,7 @@ use super::put::Aside;
 use super::{Root, failure};
 use crate::body::Body;
 use crate::error::Result;
-use crate::growing::{Growing, given_up, no_room, taken};
+use crate::growing::{Growing, given_up, gone, no_room, taken};
 use crate::key::Key;
 use crate::store::Put;
 
@@ -110,7 +110,10 @@ pub(super) struct GrowingFile {
 
 impl GrowingFile {
     fn new(key: &Key, path: PathBuf, file: File, bytes: u64) -> io::Result<GrowingFile> {
-        let writer = Writer { file, at: 0, unsynced_since: None, has_failed: false };
+        let found = file.metadata()?;
+        let inode = (found.dev(), found.ino());
+        let writer =
+            Writer { file, path: path.clone(), inode, at: 0, unsynced_since: None, has_failed: false };
         let writer = Arc::new(Mutex::new(writer));
         let (used, is_used) = channel();
         let (beside, runtime) = (Arc::clone(&writer), Handle::try_current().ok());
@@ -131,7 +134,10 @@ impl Growing for GrowingFile {
             return Err(no_room(self.key.as_str(), length, self.room));
         }
         let done = lock(&self.writer).append(&body, &behind);
-        done.map_err(|error| failure::from_io("append to", self.key.as_str(), &self.path, error))?;
+        done.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => gone(self.key.as_str()),
+            _ => failure::from_io("append to", self.key.as_str(), &self.path, error),
+        })?;
         (self.room, self.is_given_up) = (self.room - length, false);
         Ok(())
     }
@@ -171,6 +177,9 @@ fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
 #[derive(Debug)]
 struct Writer {
     file: File,
+    path: PathBuf,
+    /// Which file it is: its device and its number there.
+    inode: (u64, u64),
     at: u64,
     /// When something was written that no sync has followed.
     unsynced_since: Option<Instant>,
@@ -185,8 +194,9 @@ impl Writer {
         }
         self.write(body)?;
         self.file.sync_data()?;
-        // Somebody has removed it: what it holds is lost when it is closed.
-        if self.file.metadata()?.nlink() == 0 {
+        // Somebody has removed it, or moved it or a folder that it lies in: nobody would find what it holds.
+        let found = std::fs::symlink_metadata(&self.path)?;
+        if (found.dev(), found.ino()) != self.inode {
             return Err(io::ErrorKind::NotFound.into());
         }
         // That the body is durable is certain, whatever becomes of this.
@@ -214,8 +224,30 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::local::LocalStore;
+
+    #[tokio::test]
+    async fn r01_nothing_is_added_to_what_is_not_in_its_place_any_more() {
+        let remove: fn(&Path) = |tail| std::fs::remove_dir_all(tail).unwrap();
+        let move_away: fn(&Path) = |tail| std::fs::rename(tail, tail.with_extension("away")).unwrap();
+        let replace: fn(&Path) = |tail| {
+            std::fs::remove_file(tail.join("strip")).unwrap();
+            std::fs::write(tail.join("strip"), [0; 4096]).unwrap();
+        };
+        for (case, what) in [("removed", remove), ("moved", move_away), ("replaced", replace)] {
+            let scratch = tempfile::tempdir().unwrap();
+            let store = LocalStore::new(scratch.path().to_owned());
+            let key = "tail/strip".parse().unwrap();
+            let mut file = store.blocking(move |root| root.grow(&key, 4096)).await.unwrap();
+            file.append(b"abc".to_vec().into(), Body::default()).await.unwrap();
+            what(&scratch.path().join("tail"));
+            let error = file.append(b"def".to_vec().into(), Body::default()).await.unwrap_err();
+            assert!(error.is_not_found(), "{case}: {error}");
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_append_that_hangs_holds_up_nobody_else() {

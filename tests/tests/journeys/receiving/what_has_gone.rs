@@ -256,3 +256,21 @@ fn r12_commits_in_the_segment_in_which_a_loss_begins_are_reached() {
     assert_eq!(log.stdout.matches("public.t +1").count(), 4, "{}", log.stdout);
     site.highwater(["window"]).run().succeeds().says("there is the beginning up to");
 }
+
+#[test]
+fn r01_what_is_moved_away_under_a_synchronous_receiver_is_put_again_before_another_commit_returns() {
+    let site = Site::on_folder();
+    let server = server(&site, Postgres::builder());
+    let receiving = receive(&site, &[WITH_SLOT, &["--synchronous"]].concat()).wait_until_streaming();
+    back_up(&site);
+    server.configure("synchronous_standby_names", "highwater");
+    server.sql("create table t as select 1 as n");
+    server.sql("insert into t values (2)");
+    let strips = site.objects("/strip-");
+    let tail = strips[0].ancestors().find(|folder| folder.ends_with("tail")).unwrap();
+    std::fs::rename(tail, site.path("tail.away")).unwrap();
+    server.sql("insert into t values (3)");
+    receiving.running.kill9().says("have gone from it; hint: somebody has removed or moved a file there");
+    server.kill9();
+    assert_eq!(rows(&bring_back(&site, "all", &["--latest"])), "1 2 3");
+}
