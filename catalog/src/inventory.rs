@@ -226,6 +226,25 @@ impl Inventory {
         logs.filter_map(|log| u32::try_from(log).ok()).filter(move |log| self.has_whole_log(timeline, *log))
     }
 
+    /// Up to where the WAL of a timeline went, as other things that are there prove: a history of a timeline that left it there, or a
+    /// `.partial` file, in front of whose segment there was WAL.
+    fn shown_end(&self, timeline: TimelineId) -> Option<Lsn> {
+        let forks = self.histories.values().filter_map(|history| history.left_at(timeline));
+        let partials = self.partials.iter().filter(|partial| partial.timeline == timeline);
+        forks.chain(partials.map(|partial| partial.start(self.segment_size))).max()
+    }
+
+    /// The same, where WAL in front of it is missing behind `last`, the last segment that is there of its timeline without a hole. The
+    /// segment that it lies in itself may be there under the name of the timeline that began in it, or be the `.partial` file.
+    pub fn went_on_behind(&self, last: SegmentName) -> Option<Lsn> {
+        let shown = self.shown_end(last.timeline)?;
+        let is_missing = match self.unfinished_end(last) {
+            Some(end) => end < shown,
+            None => last.next(self.segment_size).end(self.segment_size) <= shown,
+        };
+        is_missing.then_some(shown)
+    }
+
     /// Takes a segment out that cannot be read: to recovery it is a hole.
     pub fn remove_segment(&mut self, name: SegmentName) {
         if let Some(set) = self.segments.get_mut(&name.timeline) {

@@ -4,7 +4,7 @@ use highwater_wal::{Lsn, SegmentName, SegmentSize, TimelineId, Timestamp};
 use serde::Serialize;
 
 use crate::target::Loss;
-use crate::{DamagedBackup, Target};
+use crate::{DamagedBackup, Request, Target};
 
 /// A stretch of segments that are not in the archive although later ones are, or although they were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,17 +91,6 @@ pub struct Unreached {
     pub missing: SegmentName,
     /// The parent's `.partial` file of the same segment, where that is archived.
     pub partial: Option<SegmentName>,
-}
-
-impl Unreached {
-    /// What to ask for where nothing behind the WAL that is there is wanted. Not simply for the parent's end: what the parent wrote
-    /// behind the fork may be the very thing that the cluster went back for.
-    fn without(&self) -> String {
-        let Unreached { parent, fork, .. } = self;
-        format!(
-            "--timeline {parent} --lsn {fork} --exclusive, or where its WAL ends before that for --timeline {parent} --latest"
-        )
-    }
 }
 
 impl std::fmt::Display for Unreached {
@@ -245,15 +234,16 @@ pub enum Unreachable {
     },
     /// The archived WAL ends before a fork on the path: there were commits up to there, and there may be more behind it.
     #[error(
-        "{target} cannot be reached: {unreached}; hint: archive it from pg_wal of any server that has it; if what was written later \
-         may be left out, ask for {}",
-        .unreached.without()
+        "{target} cannot be reached: {unreached}; hint: archive it from pg_wal of any server that has it{}",
+        without(.unreached, .instead.as_deref())
     )]
     ForkUnreached {
         /// What was asked for.
         target: Target,
         /// The timeline that is not reached.
         unreached: Unreached,
+        /// What can be reached of its parent, up to the fork.
+        instead: Option<Box<Request>>,
     },
     /// Several timelines reach the time with different commits.
     #[error("{target} is reached on several timelines that went on beside one another: {}; hint: say which is meant with {}", branches(.at), options(.at))]
@@ -388,6 +378,20 @@ fn before_hole(reach: &Reach) -> String {
         Some(time) => format!("a time up to {time} with --at"),
         None => format!("a position before {} with --lsn", reach.lsn),
     }
+}
+
+/// What to ask for in front of a fork that is not reached, where nothing behind that is wanted.
+fn without(unreached: &Unreached, instead: Option<&Request>) -> String {
+    let Some(request) = instead else { return String::new() };
+    let what = match &request.target {
+        Target::Lsn(lsn) => format!("--lsn {lsn} --exclusive"),
+        _ => "--latest".to_owned(),
+    };
+    let backup = request.backup.iter().map(|label| format!(" --backup {label}")).collect::<String>();
+    format!(
+        "; if what was written later may be left out, ask for --timeline {} {what}{backup}",
+        unreached.parent
+    )
 }
 
 /// As many transactions are listed.

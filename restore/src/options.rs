@@ -133,6 +133,7 @@ pub(crate) mod tests {
             last_before: None,
             first_after: None,
             clock: None,
+            in_pieces: None,
             hole_behind: None,
             notes: Vec::new(),
         }

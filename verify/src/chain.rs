@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater_catalog::{Backup, Inventory, Path};
-use highwater_wal::SegmentName;
+use highwater_wal::{SegmentName, TimelineId};
 
 use crate::finding::Weight;
 
@@ -39,6 +39,26 @@ pub(crate) fn gaps(inventory: &Inventory, kept: &[Backup]) -> Vec<Gap> {
         }
     }
     found.into_values().collect()
+}
+
+/// The timelines that went on behind what is there of them, as the history of another one or a `.partial` file shows, where a backup
+/// leads to them: the segment in which what is missing begins, and what it means.
+pub(crate) fn short_ends(inventory: &Inventory, kept: &[Backup]) -> Vec<(SegmentName, String)> {
+    let size = inventory.segment_size;
+    let short = |timeline: TimelineId| {
+        let number = inventory.segments_on(timeline)?.runs().last().map(|run| *run.end())?;
+        let last = SegmentName::from_number(timeline, number, size);
+        let shown = inventory.went_on_behind(last)?;
+        let path = inventory.path(timeline)?;
+        let is_led_to = kept.iter().any(|backup| path.covers(backup.timeline, backup.stop));
+        let first = if inventory.unfinished_end(last).is_some() { last } else { last.next(size) };
+        let what = format!(
+            "timeline {timeline} went on to {shown}, and its WAL is there up to {} only: what was written between cannot be reached",
+            inventory.end_of(last)
+        );
+        is_led_to.then_some((first, what))
+    };
+    inventory.timelines().into_iter().filter_map(short).collect()
 }
 
 /// The numbers of the first and the last segment that a backup cannot do without.
@@ -120,7 +140,7 @@ fn judge(inventory: &Inventory, path: &Path, backups: &[&Backup], first: u64, la
 
 #[cfg(test)]
 mod tests {
-    use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, Timestamp};
+    use highwater_wal::{Lsn, SegmentSize, SystemId, TimelineHistory, Timestamp};
 
     use super::*;
 
@@ -200,6 +220,41 @@ mod tests {
         );
         assert_eq!(found(&[(1, &[0, 2, 3])], None, &[a()]), one("1:1-1", Weight::Note, ""), "before all");
         assert_eq!(found(&[(1, &[1, 3])], None, &[]), one("1:2-2", Weight::Note, ""), "no backup");
+    }
+
+    #[test]
+    fn r19_a_timeline_that_went_on_behind_its_last_piece_is_told() {
+        let one = |number: u64| SegmentName::from_number(TimelineId::FIRST, number, SIZE);
+        let kept = [backup("a", 1, 2, 3)];
+        for (pieces, fork, partial, first) in [
+            (None, None, None, None),
+            (Some(100), None, None, None),
+            (Some(100), Some("0/7000100"), None, Some(5)),
+            (Some(100), None, Some(6), Some(5)),
+            (Some(100), Some("0/5000200"), None, Some(5)),
+            (Some(100), Some("0/5000064"), Some(5), None),
+            (None, Some("0/7000100"), None, Some(5)),
+            // Of that segment there is the new timeline's.
+            (None, Some("0/5000100"), Some(5), None),
+        ] {
+            let mut inventory = Inventory::empty("main", SystemId(7), SIZE);
+            (2..=4).for_each(|number| inventory.add_segment(one(number)));
+            pieces.into_iter().for_each(|bytes| inventory.add_tail(one(5), one(5).start(SIZE) + bytes));
+            partial.into_iter().for_each(|number| inventory.add_partial(one(number)));
+            if let Some(fork) = fork {
+                let text = format!("1\t{fork}\tno recovery target specified\n");
+                let history = TimelineHistory::parse(TimelineId::new(2).unwrap(), text).unwrap();
+                inventory.add_history(history);
+            }
+            let found = short_ends(&inventory, &kept);
+            let firsts: Vec<SegmentName> = found.iter().map(|(first, _)| *first).collect();
+            assert_eq!(
+                firsts,
+                first.map(one).into_iter().collect::<Vec<_>>(),
+                "{pieces:?} {fork:?} {partial:?}"
+            );
+            assert_eq!(short_ends(&inventory, &[]), [], "no backup leads there");
+        }
     }
 
     #[test]

@@ -99,7 +99,11 @@ pub struct Plan {
     pub first_after: Option<Transaction>,
     /// Where the clock went back around the stop: a commit that is left out although an earlier one in the WAL has a later time.
     pub clock: Option<ClockStep>,
-    /// What is missing behind the unbroken run of segments in which recovery stops, though later ones are there: a server that
+    /// Of the last segment of the unbroken run in which recovery stops only pieces are there, up to here. Whoever fetches it says where
+    /// he stops: what proves that the WAL went on behind the pieces may also come later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_pieces: Option<Lsn>,
+    /// What is missing behind the unbroken run of segments in which recovery stops, though the WAL went on: a server that
     /// reads ahead of what it replays would end there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hole_behind: Option<Hole>,
@@ -199,6 +203,12 @@ fn along(inventory: &Inventory, path: &Path, request: &Request, known: &Known) -
             "WARNING: behind restore point \"{name}\" at {lsn} the archive has a hole: missing is {}; whether another one of that name was made \
              in there or later is not known",
             list_of_holes(&missing)
+        ));
+    }
+    if let (Target::Latest, Some(hole)) = (&request.target, &plan.hole_behind) {
+        plan.notes.push(format!(
+            "WARNING: timeline {} went on behind what is there of it: missing is {hole}; what was written there is left out",
+            hole.first.timeline
         ));
     }
     Ok(plan)

@@ -9,8 +9,8 @@ use super::reach::reach;
 use super::way::{Found, Way};
 use super::{Stop, Unsettled};
 use crate::facts::{Crossing, LogFacts, RestorePoint};
-use crate::unreachable::{Hole, holes_as_hint};
-use crate::{Backup, Unreachable};
+use crate::unreachable::{Hole, Unreached, holes_as_hint};
+use crate::{Backup, Request, Target, Unreachable};
 
 /// The newest backup, as soon as it is consistent.
 pub(super) fn immediate<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<Found<'a>, Unsettled> {
@@ -24,7 +24,9 @@ pub(super) fn immediate<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<
 pub(super) fn latest<'a>(way: &Way<'a>, candidates: &[&'a Backup]) -> Result<Found<'a>, Unsettled> {
     let backup = newest(candidates)?;
     let run_end = way.run(backup)?;
-    if way.hole_after(run_end).is_some() || way.unreached(run_end).is_some() {
+    // Who names the timeline asks for what is there of it: its end may be what nobody has any more.
+    let went_on = || way.request.timeline.is_none() && way.went_on(run_end).is_some();
+    if way.hole_after(run_end).is_some() || way.unreached(run_end).is_some() || went_on() {
         return Err(behind(way, backup, run_end)?.into());
     }
     end_of(way, backup, run_end)
@@ -102,7 +104,7 @@ pub(super) fn at_xid<'a>(way: &Way<'a>, candidates: &[&'a Backup], xid: u32) -> 
 pub(super) fn missing_behind(way: &Way<'_>, candidates: &[&Backup], lsn: Lsn) -> Vec<Hole> {
     let ends: BTreeSet<u64> = candidates.iter().filter_map(|backup| way.run(backup).ok()).collect();
     let ends = ends.into_iter().filter(|run_end| way.end_of(*run_end) > lsn);
-    ends.filter_map(|run_end| way.hole_after(run_end)).collect()
+    ends.filter_map(|run_end| way.hole_behind(run_end)).collect()
 }
 
 /// Where the last transaction of an id ends, in the segments from `last` down to `first`.
@@ -215,14 +217,39 @@ pub(super) fn behind(way: &Way<'_>, backup: &Backup, run_end: u64) -> Result<Unr
             Unreachable::EndLost { target: way.target(), hole: Box::new(hole), reach, last }
         }
         (Some(hole), _) => Unreachable::Hole { target: way.target(), hole: Box::new(hole), reach },
-        (None, Some(unreached)) => Unreachable::ForkUnreached { target: way.target(), unreached },
-        (None, None) => Unreachable::TooLate {
-            target: way.target(),
-            reach,
-            timeline: way.path.timeline(),
-            is_received: way.inventory.unfinished_end(way.name(run_end)).is_some(),
+        (None, Some(unreached)) => {
+            let instead = instead_of(way, &unreached)?.map(Box::new);
+            Unreachable::ForkUnreached { target: way.target(), unreached, instead }
+        }
+        (None, None) => match way.went_on(run_end) {
+            Some(hole) => Unreachable::Hole { target: way.target(), hole: Box::new(hole), reach },
+            None => Unreachable::TooLate {
+                target: way.target(),
+                reach,
+                timeline: way.path.timeline(),
+                is_received: way.inventory.unfinished_end(way.name(run_end)).is_some(),
+            },
         },
     })
+}
+
+/// What can be asked for where nothing behind the WAL that is there is wanted. Not simply for the parent's end: what the parent wrote
+/// behind the fork may be the very thing that the cluster went back for. Only where the parent's WAL ends before the fork that is all.
+fn instead_of(way: &Way<'_>, unreached: &Unreached) -> Result<Option<Request>, Unsettled> {
+    let latest = Request {
+        timeline: Some(unreached.parent),
+        backup: way.request.backup.clone(),
+        ..Request::new(Target::Latest)
+    };
+    let before_fork = Request { target: Target::Lsn(unreached.fork), exclusive: true, ..latest.clone() };
+    for request in [before_fork, latest] {
+        match super::decide(way.inventory, &request, way.known) {
+            Ok(_) => return Ok(Some(request)),
+            Err(Unsettled::Unreachable(_)) => {}
+            Err(need) => return Err(need),
+        }
+    }
+    Ok(None)
 }
 
 fn newest<'a>(candidates: &[&'a Backup]) -> Result<&'a Backup, Unreachable> {

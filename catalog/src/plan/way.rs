@@ -84,6 +84,20 @@ impl<'a> Way<'a> {
         Some(Hole { from, was_there_until: Some(lost.known), ..self.hole(first, until + 1) })
     }
 
+    /// The same, and what else proves that the timeline went on behind the run: a server that comes there is refused (R6).
+    pub fn hole_behind(&self, last: u64) -> Option<Hole> {
+        self.hole_after(last).or_else(|| self.went_on(last))
+    }
+
+    /// What is missing behind a run by what is no segment: another timeline left this one further on, or a `.partial` file lies there.
+    pub fn went_on(&self, last: u64) -> Option<Hole> {
+        let name = self.name(last);
+        let from = self.inventory.unfinished_end(name);
+        let first = if from.is_some() { last } else { last + 1 };
+        let shown = self.inventory.went_on_behind(name)?;
+        Some(Hole { from, ..self.hole(first, self.number(shown)) })
+    }
+
     /// Where the WAL that is there ends in the last segment of a run.
     pub fn end_of(&self, last: u64) -> Lsn {
         self.inventory.end_of(self.name(last))
@@ -310,7 +324,8 @@ impl<'a> Way<'a> {
             last_before,
             first_after,
             clock,
-            hole_behind: self.hole_after(found.run_end),
+            in_pieces: self.inventory.unfinished_end(self.name(run_end)),
+            hole_behind: self.hole_behind(run_end),
             notes: Vec::new(),
         })
     }

@@ -66,7 +66,8 @@ pub fn settings_of_a_target() -> impl Iterator<Item = &'static str> {
 /// are not, since each assignment is checked against the target known so far (`assign_recovery_target_…`, PostgreSQL 15).
 pub(crate) fn settings(plan: &Plan, options: &Options, major: u32) -> Vec<Setting> {
     let fixed = |(name, value): (&'static str, &str)| (name, value.to_owned());
-    let mut all: Vec<Setting> = vec![("restore_command", options.restore_command.text(&until(plan)))];
+    let mut all: Vec<Setting> =
+        vec![("restore_command", options.restore_command.text(&until(plan, options.role)))];
     all.extend(EARLIER.map(fixed));
     all.extend(NO_TARGET.map(fixed));
     if follows(plan, options.role) {
@@ -97,17 +98,16 @@ pub(crate) fn settings(plan: &Plan, options: &Options, major: u32) -> Vec<Settin
 
 /// What tells the command that fetches WAL how far recovery goes, where that is needed: of a segment whose end is missing it hands over
 /// what is there to nobody who might come to its end and take that for the end of the WAL (R6).
-fn until(plan: &Plan) -> Vec<String> {
-    let Some(hole) = &plan.hole_behind else { return Vec::new() };
+fn until(plan: &Plan, role: Role) -> Vec<String> {
+    if plan.in_pieces.is_none() || follows(plan, role) {
+        return Vec::new();
+    }
     let until = match plan.stop {
         Stop::Record { lsn, .. } => lsn,
         // Behind the last byte that it needs.
         Stop::Consistent => Lsn(plan.backup.stop.0.saturating_sub(1)),
     };
-    match hole.from.is_some() {
-        true => vec!["--until".to_owned(), until.to_string()],
-        false => Vec::new(),
-    }
+    vec!["--until".to_owned(), until.to_string()]
 }
 
 /// From this major version on a server reads WAL ahead of what it replays (`recovery_prefetch`).
@@ -159,15 +159,25 @@ mod tests {
     }
 
     #[test]
-    fn r06_who_stops_before_a_hole_inside_a_segment_says_so_to_the_command_that_fetches_it() {
-        let whole =
-            Plan { stop: Stop::Record { lsn: Lsn(0x400_0100), inclusive: true }, ..plan(Target::Xid(7)) };
+    fn r06_who_stops_in_a_segment_that_is_there_in_pieces_says_so_to_the_command_that_fetches_it() {
+        let stop = Stop::Record { lsn: Lsn(0x400_0100), inclusive: true };
         let first: SegmentName = "000000030000000000000004".parse().unwrap();
-        let between = Hole::of(first, first, 1);
-        let inside = Hole { from: Some(Lsn(0x400_0200)), ..between.clone() };
-        for (hole, expected) in [(None, false), (Some(between), false), (Some(inside), true)] {
-            let plan = Plan { hole_behind: hole, ..whole.clone() };
-            let settings = settings(&plan, &options(), 15);
+        let between = Some(Hole::of(first, first, 1));
+        let pieces = Some(Lsn(0x400_0200));
+        let standby = || Options { role: Role::Standby, ..options() };
+        for (target, options, in_pieces, hole_behind, expected) in [
+            (Target::Xid(7), options(), None, None, false),
+            (Target::Xid(7), options(), None, between.clone(), false),
+            (Target::Xid(7), options(), pieces, between.clone(), true),
+            // What shows that the WAL went on may come before the server starts.
+            (Target::Xid(7), options(), pieces, None, true),
+            (Target::Latest, options(), pieces, None, true),
+            (Target::Xid(7), standby(), pieces, None, true),
+            // It stops nowhere.
+            (Target::Latest, standby(), pieces, None, false),
+        ] {
+            let plan = Plan { stop, in_pieces, hole_behind, ..plan(target) };
+            let settings = settings(&plan, &options, 15);
             let command = value(&settings, "restore_command").unwrap_or_default();
             assert_eq!(command.contains(" --until 0/4000100 %f %p"), expected, "{command}");
         }

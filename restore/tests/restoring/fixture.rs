@@ -219,6 +219,7 @@ fn plan(head: &ManifestHead) -> Plan {
         last_before: None,
         first_after: None,
         clock: None,
+        in_pieces: None,
         hole_behind: None,
         notes: Vec::new(),
     }

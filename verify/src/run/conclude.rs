@@ -42,6 +42,13 @@ impl Run<'_> {
             finding.moments = gap.moments;
             self.findings.push(finding.needed_by(gap.backups));
         }
+        // What a promoted server archives may come before the rest of what it goes on from: so this is no damage.
+        let of_all = self.options.backup.is_none();
+        for (first, what) in chain::short_ends(&seen, &kept) {
+            if of_all && self.wants_timeline(first.timeline) {
+                self.findings.push(Finding::note(section.wal(WalFile::Segment(first)), what));
+            }
+        }
         // What would be if the damaged ones were missing.
         let mut without = seen;
         self.damaged_segments.keys().for_each(|name| without.remove_segment(*name));

@@ -79,3 +79,49 @@ fn an_alarm_is_over_with_a_backup_of_the_standby_that_is_promoted_under_the_rece
     let said = receiving.running.terminate().succeeds().says("is over: base backup");
     said.does_not_say("trying again");
 }
+
+#[test]
+fn r06_what_was_received_is_reached_though_the_fork_lies_segments_behind_it() {
+    let site = Site::on_folder();
+    let primary = server(&site, Postgres::builder().wal_segment_size_mb(1));
+    let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
+    back_up(&site);
+    primary.sql("create table t as select 1 as n");
+    let standby = primary.standby("next").setting("archive_mode", "on").start();
+    primary.sql("insert into t values (2)");
+    receiving.catches_up_with(&primary);
+    receiving.running.terminate().succeeds();
+    // This only the standby has, and it dies before it archives more than that it was promoted.
+    for _ in 0..2 {
+        primary.sql("insert into t values (3); select pg_switch_wal()");
+    }
+    primary.sql("insert into t values (3)");
+    let written = primary.value("select pg_current_wal_insert_lsn()");
+    standby.wait_for(&format!("select pg_last_wal_replay_lsn() >= '{written}'"), PATIENCE);
+    let data = standby.data_dir().display().to_string();
+    let command = format!("HIGHWATER_CLUSTER_MAIN_DATA_DIRECTORY={data} {}", site.archive_command());
+    standby.configure("archive_command", &command);
+    primary.kill9();
+    standby.promote();
+    for file in ["00000002.history", ".partial"] {
+        wait_until("the promoted standby archives", PATIENCE, || !site.objects(file).is_empty());
+    }
+    standby.kill9();
+
+    let offered = site.highwater(["plan", "--latest"]).run().ends_with(3).says("hint:");
+    offered.says("ask for --timeline 1 --latest").does_not_say("--exclusive");
+    site.highwater(["verify"]).run().succeeds().says("timeline 1 went on to");
+    let on_the_first = ["--timeline", "1"];
+    let plan = |target: &[&str]| site.highwater([&["plan"], &on_the_first[..], target].concat()).run();
+    plan(&["--latest"]).succeeds().says("WARNING: timeline 1 went on");
+    plan(&["--lsn", &written]).ends_with(3).says("lies behind a hole");
+    let found = plan(&["--latest", "--json"]).succeeds().json();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_else(|| panic!("{found:#}")).to_owned();
+    let (last, time) = (text(&found["stop"]["lsn"]), text(&found["last_before"]["time"]));
+    for (name, target) in
+        [("latest", &["--latest"][..]), ("by-position", &["--lsn", &last]), ("by-time", &["--at", &time])]
+    {
+        let restored = bring_back(&site, name, &[target, &on_the_first].concat());
+        assert_eq!(rows(&restored), "1 2", "{name}");
+    }
+}
