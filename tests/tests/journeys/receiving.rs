@@ -362,12 +362,12 @@ fn r18_a_store_that_is_away_is_waited_for() {
     let server = server(&site, Postgres::builder().wal_segment_size_mb(1));
     let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
     back_up(&site);
-    let load = Load::start_with_pause(&server, Duration::from_millis(2));
+    let load = Load::start_with_pause(&server, Duration::from_millis(30));
     load.wait_for_commits(20);
     proxy.set(Fault::Down);
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(60) {
-        load.wait_for_commits(100);
+        load.wait_for_commits(10);
     }
     proxy.set(Fault::None);
     load.wait_for_commits(20);
