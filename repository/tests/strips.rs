@@ -63,7 +63,7 @@ async fn assert_whole_up_to(cluster: &ClusterRepository, end: u32) {
     assert_eq!(head.received, Some(tail.end));
     assert_eq!(head.summary.unwrap().other["from_the_future"]["kept"], true);
     let tail = cluster.tail(name()).await.unwrap();
-    assert_eq!((tail.reach(), tail.known()), (u64::from(end), u64::from(end)));
+    assert_eq!((tail.reach(), tail.known(size())), (u64::from(end), u64::from(end)));
 }
 
 fn is_damage<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -112,13 +112,16 @@ async fn a_strip_takes_pieces_of_its_segment_while_it_has_room() {
     let scratch = Scratch::new(Kind::Lz4);
     let cluster = scratch.cluster();
     let mut strip = begin(&cluster).await;
-    let noise: Vec<u8> = (0_u32..32_000).flat_map(|at| Digest::of(&at.to_le_bytes()).0).collect();
+    let noise: Vec<u8> = (0_u32..40_000).flat_map(|at| Digest::of(&at.to_le_bytes()).0).collect();
+    let all = SegmentSize::new(16 << 20).unwrap();
+    let long = TailPiece::new(name(), 0, 1_200_000);
+    assert!(!strip.put(long, all, &noise[..1_200_000], None).await.unwrap(), "that is not written at once");
+    assert_eq!(bounds(&cluster).await, []);
     let mut taken = 0;
     loop {
         let piece = TailPiece::new(name(), taken, taken + 200_000);
         let bytes = &noise[taken as usize % 800_000..][..200_000];
-        let size = SegmentSize::new(16 << 20).unwrap();
-        if !strip.put(piece, size, bytes, None).await.unwrap() {
+        if !strip.put(piece, all, bytes, None).await.unwrap() {
             break;
         }
         taken += 200_000;
@@ -132,6 +135,32 @@ async fn a_strip_takes_pieces_of_its_segment_while_it_has_room() {
     assert!(matches!(refused, Error::Refused { .. }), "{refused}");
 }
 
+/// What is said of strips.
+async fn damage(cluster: &ClusterRepository) -> Vec<(String, String)> {
+    let tail = cluster.tail(name()).await.unwrap();
+    assert_eq!(tail.torn().count(), 0);
+    tail.damage().map(|(key, what)| (key.to_string(), what)).collect()
+}
+
+/// What is there in front of `end` is used, and nobody says that there was no more.
+async fn assert_open_behind(cluster: &ClusterRepository, end: u32, key: &str, what: &str) {
+    let told = (key.to_owned(), what.to_owned());
+    assert!(damage(cluster).await.contains(&told), "{told:?}: {:?}", damage(cluster).await);
+    let tail = cluster.tail(name()).await.unwrap();
+    assert_eq!((tail.reach(), tail.known(size())), (u64::from(end), u64::from(end) + 1));
+    let read = tail.assemble(size(), Some(u64::from(end))).await.unwrap();
+    assert!(read.map_or(end == 0, |read| read.object.bytes[..end as usize] == segment(1)[..end as usize]));
+    for least in [None, Some(u64::from(end) + 1)] {
+        for said in [
+            is_damage(tail.assemble(size(), least).await),
+            is_damage(tail.end(least).await),
+            is_damage(cluster.get_segment(name(), size(), least).await),
+        ] {
+            assert!(said.contains(key) && said.contains(what), "{what}: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn r22_a_strip_of_which_nothing_is_left_takes_only_itself_out() {
     let scratch = Scratch::new(Kind::Lz4);
@@ -140,10 +169,50 @@ async fn r22_a_strip_of_which_nothing_is_left_takes_only_itself_out() {
     let (key, _) = common::only(&scratch.store, "strip-");
     let other = key.rsplit_once('-').unwrap().0.to_owned() + "-00000000000000aa";
     scratch.store.spoil(&other, Vec::new());
-    assert_whole_up_to(&cluster, 3000).await;
-    let tail = cluster.tail(name()).await.unwrap();
-    let damage: Vec<(String, String)> = tail.damage().map(|(key, what)| (key.to_string(), what)).collect();
-    assert_eq!(damage, [(other, "the frame at byte 0 is not the one that was written".to_owned())]);
+    assert_open_behind(&cluster, 3000, &other, "it is 0 bytes long and should be 4194304").await;
+    assert_eq!(damage(&cluster).await.len(), 1);
+}
+
+#[tokio::test]
+async fn r07_a_strip_that_is_cut_or_spoilt_to_its_end_may_have_held_more() {
+    for kind in KINDS {
+        let scratch = Scratch::new(kind);
+        let cluster = scratch.cluster();
+        put(&cluster, &[(0, 1000), (1000, 3000), (3000, 3100)]).await;
+        let (key, whole) = common::only(&scratch.store, "strip-");
+        let frames: Vec<usize> =
+            (0..whole.len()).step_by(64).filter(|at| whole[*at..].starts_with(b"HWSTRIP1")).collect();
+        let length = |bytes: usize| format!("it is {bytes} bytes long and should be 4194304");
+        for (cut, end) in [
+            (0, 0),
+            (1, 0),
+            (frames[1] - 1, 0),
+            (frames[2] + 70, 1000),
+            (frames[4], 3000),
+            (frames[4] + 70, 3000),
+            (frames[5], 3100),
+            (whole.len() - 1, 3100),
+        ] {
+            scratch.store.spoil(&key, whole.slice(..cut));
+            assert_open_behind(&cluster, end, &key, &length(cut)).await;
+        }
+        for more in [1, 64, 8 << 20] {
+            scratch.store.spoil(&key, [&whole[..], &vec![0; more]].concat());
+            assert_open_behind(&cluster, 3100, &key, &length(whole.len() + more)).await;
+        }
+        for (at, end) in [(0, 0), (frames[2], 1000), (frames[4] + 128, 3000), (frames[5] + 64, 3100)] {
+            let mut spoilt = whole.to_vec();
+            spoilt[at..].iter_mut().zip(0_u64..).for_each(|(byte, number)| *byte = (number % 251) as u8);
+            scratch.store.spoil(&key, spoilt);
+            let frame = frames.iter().rfind(|frame| **frame <= at).copied();
+            let frame = frame.filter(|_| at != frames[5] + 64).unwrap_or(at);
+            let what = format!("the frame at byte {frame} is not the one that was written");
+            assert_open_behind(&cluster, end, &key, &what).await;
+        }
+        // Where others have all of the segment it can have held nothing more.
+        put_alone(&cluster, 0, size().bytes() as u32).await;
+        assert_whole_up_to(&cluster, size().bytes() as u32).await;
+    }
 }
 
 #[tokio::test]
@@ -182,7 +251,7 @@ async fn r07_what_is_damaged_in_a_strip_is_an_error_unless_others_have_it() {
 
             // Without the mark behind it the last one was never acknowledged.
             if is_last {
-                spoilt.truncate(frames[5]);
+                spoilt[frames[5]..].fill(0);
                 let scratch = Scratch::new(kind);
                 scratch.store.spoil(&key, spoilt);
                 let cluster = common::cluster(&scratch.repository);
@@ -201,20 +270,17 @@ async fn a_copy_made_while_it_grew_reads_as_what_was_there() {
     put(&scratch.cluster(), &all).await;
     let (key, object) = common::only(&scratch.store, "strip-");
     let cluster = scratch.cluster();
-    // It ends there, or zeros follow.
-    for length in [0, object.len()] {
-        let mut most = 0;
-        for cut in (1..object.len()).step_by(7) {
-            let mut copy = object[..cut].to_vec();
-            copy.resize(length.max(cut), 0);
-            scratch.store.spoil(&key, copy);
-            let found = bounds(&cluster).await;
-            assert!(all.starts_with(&found) && found.len() >= most, "{cut}: {found:?}");
-            assert!(cluster.tail(name()).await.unwrap().damage().next().is_none(), "{cut}");
-            most = found.len();
-        }
-        assert_eq!(most, 4);
+    let mut most = 0;
+    for cut in (1..object.iter().rposition(|byte| *byte != 0).unwrap() + 100).step_by(7) {
+        let mut copy = object[..cut].to_vec();
+        copy.resize(object.len(), 0);
+        scratch.store.spoil(&key, copy);
+        let found = bounds(&cluster).await;
+        assert!(all.starts_with(&found) && found.len() >= most, "{cut}: {found:?}");
+        assert!(cluster.tail(name()).await.unwrap().damage().next().is_none(), "{cut}");
+        most = found.len();
     }
+    assert_eq!(most, 4);
 }
 
 /// A store whose answers for a strip are given: each once, and then the last one.

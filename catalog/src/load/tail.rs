@@ -11,7 +11,7 @@ pub(super) struct Tail {
     segment: SegmentName,
     /// Where those end that can be read, one behind the other.
     end: Lsn,
-    /// Where the last of them ends: further than `end` where one is missing or damaged.
+    /// Where they ended, as far as is known: further than `end` where one is missing or damaged.
     known: Lsn,
 }
 
@@ -29,8 +29,9 @@ pub(super) async fn read(cluster: &ClusterRepository, size: SegmentSize) -> Resu
                 Err(error) if error.is_not_found() => start + pieces.reach(),
                 Err(error) => return Err(error),
             };
-            if pieces.known() > 0 {
-                tails.push(Tail { segment, end, known: start + pieces.known() });
+            let known = pieces.known(size);
+            if known > 0 {
+                tails.push(Tail { segment, end, known: start + known });
             }
         }
     }
@@ -61,6 +62,10 @@ pub(super) async fn read_lost(cluster: &ClusterRepository, inventory: &mut Inven
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use highwater_repository::{Repository, RepositoryConfig, TailPiece};
+    use highwater_storage::memory::MemoryStore;
     use highwater_wal::{SystemId, TimelineId};
 
     use crate::Path;
@@ -96,6 +101,44 @@ mod tests {
                 "{whole:?} {tails:?}"
             );
             assert_eq!(inventory.lost_end(TimelineId::FIRST), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn r06_a_strip_that_is_cut_or_spoilt_to_its_end_may_have_held_more_than_is_there() {
+        let size = SegmentSize::DEFAULT;
+        let one = |number: u64| SegmentName::from_number(TimelineId::FIRST, number, size);
+        let start = one(2).start(size);
+        let store = Arc::new(MemoryStore::default());
+        let config = RepositoryConfig::from_url("memory");
+        let cluster = Repository::with_store(store.clone(), &config).unwrap();
+        let cluster = cluster.cluster(&"main".parse().unwrap(), SystemId(7));
+        let mut strip = cluster.begin_strip(one(2)).await.unwrap().unwrap();
+        for (from, to) in [(0, 1000), (1000, 3000)] {
+            let piece = TailPiece::new(one(2), from, to);
+            assert!(strip.put(piece, size, &vec![7; (to - from) as usize][..], None).await.unwrap());
+        }
+        let key = store.names("strip-").remove(0);
+        let whole = store.objects()[&key].clone();
+        let second =
+            (64..whole.len()).step_by(64).filter(|at| whole[*at..].starts_with(b"HWSTRIP1")).nth(1).unwrap();
+        let mut garbage = whole.to_vec();
+        garbage[second..].iter_mut().for_each(|byte| *byte = !*byte);
+        for (content, end, lost) in [
+            (whole.clone(), 3000, false),
+            (whole.slice(..0), 0, true),
+            (whole.slice(..second + 70), 1000, true),
+            (whole.slice(..1 << 20), 3000, true),
+            (garbage.into(), 1000, true),
+        ] {
+            let what = format!("{} bytes, up to {end}", content.len());
+            store.spoil(&key, content);
+            let mut inventory = Inventory::empty("main", SystemId(7), size);
+            inventory.add_segment(one(1));
+            add(&read(&cluster, size).await.unwrap(), &mut inventory);
+            assert_eq!(inventory.end_on(TimelineId::FIRST), Some(start + end), "{what}");
+            let found = inventory.lost_end(TimelineId::FIRST).map(|lost| (lost.reached, lost.known));
+            assert_eq!(found, lost.then_some((start + end, start + end + 1)), "{what}");
         }
     }
 

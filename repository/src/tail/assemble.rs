@@ -77,7 +77,7 @@ impl Tail {
     /// What the pieces hold: the head that the segment would have if it ended where they do. `None` where there are no pieces.
     ///
     /// `least` is how many of the segment's bytes they have to have at least. Where it is `None` they have to go as far as any of them
-    /// says, so that a missing or a damaged piece is an error.
+    /// says, so that a missing or a damaged piece is an error, and so is a damaged strip of which nobody can tell how much it held.
     ///
     /// # Errors
     /// [`Error::Damaged`] where a piece in front of `least` is missing, or damaged and no others have its bytes.
@@ -87,7 +87,7 @@ impl Tail {
         loop {
             let (taken, end) = chain(&sound.pieces);
             let Some(last) = taken.last().copied() else {
-                return self.goes_far_enough(sound, end, least).map(|()| None);
+                return self.goes_far_enough(sound, end, least, None).map(|()| None);
             };
             let head = match self.head(last).await {
                 Err(error) => {
@@ -96,7 +96,7 @@ impl Tail {
                 }
                 Ok(head) => head,
             };
-            self.goes_far_enough(sound, end, least)?;
+            self.goes_far_enough(sound, end, least, Some(head.segment_size))?;
             return Ok(Some(WalHead {
                 version: WalHead::VERSION,
                 file: WalFile::Segment(self.segment()),
@@ -108,10 +108,20 @@ impl Tail {
         }
     }
 
-    /// An error where what is sound of the pieces, up to `end`, does not go as far as it has to.
-    fn goes_far_enough(&self, sound: Sound, end: u32, least: Option<u64>) -> Result<()> {
-        if end >= sound.known || least.is_some_and(|least| u64::from(end) >= least) {
+    /// An error where what is sound of the pieces, up to `end`, does not go as far as it has to. `size` is known where there are any.
+    fn goes_far_enough(
+        &self,
+        sound: Sound,
+        end: u32,
+        least: Option<u64>,
+        size: Option<SegmentSize>,
+    ) -> Result<()> {
+        let is_complete = size.is_some_and(|size| u64::from(end) == size.bytes());
+        if is_complete || least.is_some_and(|least| u64::from(end) >= least) {
             return Ok(());
+        }
+        if end >= sound.known {
+            return self.open_end().map_or(Ok(()), Err);
         }
         Err(sound.fault.unwrap_or_else(|| {
             let behind = sound.pieces.iter().map(|piece| piece.from).filter(|from| *from > end).min();
@@ -132,7 +142,7 @@ impl Tail {
             let (taken, end) = chain(&sound.pieces);
             match tail.put_together(size, taken).await {
                 Ok(read) => {
-                    tail.goes_far_enough(sound, end, least)?;
+                    tail.goes_far_enough(sound, end, least, Some(size))?;
                     return Ok(read);
                 }
                 Err((Some(piece), error)) => sound.take_out(piece, error)?,

@@ -1,7 +1,7 @@
 //! What a strip is made of: frames, one directly behind the other, and zeros behind the last. Pure.
 //!
 //! A frame holds a piece, or marks that all before it was durable when it was written. What is no whole frame at the end, with nothing whole
-//! behind it, was never acknowledged; anywhere else it is damage.
+//! behind it, and no longer than what is written at once, was never acknowledged; anything else is damage.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,6 +10,12 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use crate::Error;
+
+/// How long a strip is from the moment it is there. A synchronous server under load fills one in about a second; what is not filled
+/// is zeros on the disk.
+pub(super) const STRIP_BYTES: u64 = 4 << 20;
+/// A frame with its mark is no longer. So is what may not be durable yet: the mark before a frame, and the frame.
+pub(super) const AT_ONCE_BYTES: u64 = 1 << 20;
 
 /// Frames begin at multiples of this, and their headers have this many bytes.
 const HEADER_BYTES: usize = 64;
@@ -135,9 +141,9 @@ impl Frame {
         }
     }
 
-    /// The first whole frame at or behind `at`, and where it begins.
-    fn behind(strip: &[u8], at: usize) -> Option<(Frame, usize)> {
-        let places = (at..strip.len()).step_by(HEADER_BYTES);
+    /// The first whole frame at or behind `at`, and where it begins; behind `end` there are zeros.
+    fn behind(strip: &[u8], at: usize, end: usize) -> Option<(Frame, usize)> {
+        let places = (at..end).step_by(HEADER_BYTES);
         places.filter_map(|place| Some((Frame::at(strip, place)?.0, place))).next()
     }
 }
@@ -159,12 +165,26 @@ pub(super) struct Scan {
     pub(super) damage: Vec<Damage>,
     /// Where something begins at the end that is not whole: it was never acknowledged.
     pub(super) torn: Option<usize>,
+    /// Where something begins at the end that is longer than that can be: it is damaged, and nobody can tell what it held.
+    pub(super) spoilt_end: Option<usize>,
+}
+
+/// Where the zeros begin that a strip ends with.
+fn zeros_from(strip: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let blocks = strip.chunks(ZEROS.len()).enumerate();
+    let last = blocks.rev().find(|(_, block)| Some(*block) != ZEROS.get(..block.len()));
+    let end = last.and_then(|(number, block)| {
+        Some(number * ZEROS.len() + block.iter().rposition(|byte| *byte != 0)? + 1)
+    });
+    end.unwrap_or_default()
 }
 
 /// Reads a strip, as much of it as there is.
 pub(super) fn scan(strip: &[u8]) -> Scan {
     let mut scan = Scan::default();
     let (mut at, mut reached) = (0, 0);
+    let end = zeros_from(strip);
     loop {
         match Frame::at(strip, at) {
             Some((Frame::Piece(found), end)) => {
@@ -174,15 +194,18 @@ pub(super) fn scan(strip: &[u8]) -> Scan {
             }
             Some((Frame::Mark { .. }, end)) => at = end,
             None => {
-                let Some((frame, behind)) = Frame::behind(strip, at + HEADER_BYTES) else { break };
+                let Some((frame, behind)) = Frame::behind(strip, at + HEADER_BYTES, end) else { break };
                 let (Frame::Piece(Found { from: to, .. }) | Frame::Mark { to }) = frame;
                 scan.damage.push(Damage { at, from: reached.min(to), to });
                 at = behind;
             }
         }
     }
-    let rest = strip.get(at..).unwrap_or_default();
-    scan.torn = rest.iter().any(|byte| *byte != 0).then_some(at);
+    match end.saturating_sub(at) as u64 {
+        0 => {}
+        1..=AT_ONCE_BYTES => scan.torn = Some(at),
+        _ => scan.spoilt_end = Some(at),
+    }
     scan
 }
 
@@ -291,6 +314,42 @@ mod tests {
                     assert_eq!((bounds(&scanned), scanned.torn.is_some()), (BOUNDS.to_vec(), true), "{at}")
                 }
             }
+        }
+    }
+
+    #[test]
+    fn r07_what_is_longer_than_is_written_at_once_was_never_torn() {
+        let (whole, places) = strip(&LENGTHS);
+        let [.., last_mark, end] = places[..] else { panic!() };
+        let at_once = AT_ONCE_BYTES as usize;
+        // The last frame that is whole ends at the first, and the last byte that is not zero is the second.
+        for (from, last, is_torn) in [
+            (end, end, true),
+            (end, end + at_once - 1, true),
+            (end, end + at_once, false),
+            (end, STRIP_BYTES as usize - 1, false),
+            (last_mark, last_mark + at_once - 1, true),
+            (last_mark, last_mark + at_once, false),
+            (0, at_once - 1, true),
+            (0, at_once, false),
+        ] {
+            let mut spoilt = whole[..from].to_vec();
+            spoilt.resize(STRIP_BYTES as usize, 0);
+            spoilt[last] = 1;
+            let scanned = scan(&spoilt);
+            let expected = if is_torn { (Some(from), None) } else { (None, Some(from)) };
+            assert_eq!((scanned.torn, scanned.spoilt_end), expected, "{from} {last}");
+            assert_eq!(bounds(&scanned), BOUNDS[..if from == 0 { 0 } else { 4 }]);
+            assert!(scanned.damage.is_empty());
+        }
+        // Garbage from some frame to the end, as a disk gives it back.
+        for (number, place) in places.iter().enumerate() {
+            let mut spoilt = whole[..*place].to_vec();
+            let noise = (0_u32..).flat_map(|at| *blake3::hash(&at.to_le_bytes()).as_bytes());
+            spoilt.extend(noise.take(STRIP_BYTES as usize - place));
+            let scanned = scan(&spoilt);
+            assert_eq!((scanned.torn, scanned.spoilt_end), (None, Some(*place)), "{number}");
+            assert_eq!(bounds(&scanned), BOUNDS[..number.div_ceil(2)]);
         }
     }
 

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use highwater_storage::Key;
-use highwater_wal::SegmentName;
+use highwater_storage::{Entry, Key};
+use highwater_wal::{SegmentName, SegmentSize};
 
-use super::frames::{self, Damage, Scan, StripId};
+use super::frames::{self, STRIP_BYTES, Scan, StripId};
 use super::{TailHead, TailPiece, TailPlace, belongs, parse_head};
 use crate::cluster::ClusterRepository;
 use crate::codec::{MemorySink, decode, read_skippable};
@@ -20,8 +20,6 @@ use crate::{Error, Result};
 
 /// The longest piece: PostgreSQL's largest segment.
 const MAX_PIECE_BYTES: u64 = 1 << 30;
-/// The longest strip that is read; those that are made are much shorter.
-const MAX_STRIP_BYTES: u64 = 256 << 20;
 /// How often a strip is read in which something seems to be damaged that may only just have been written.
 const STRIP_READS: usize = 5;
 
@@ -39,6 +37,8 @@ pub struct Tail {
 #[derive(Clone, Debug)]
 struct ReadStrip {
     key: Key,
+    /// How long it is; of one that is longer than it should be the rest is not in memory.
+    length: u64,
     bytes: Bytes,
     scan: Scan,
 }
@@ -49,10 +49,13 @@ fn other_frame(at: usize) -> String {
 }
 
 impl ReadStrip {
-    /// One of which nothing can be read: a strip has its full length before the first frame.
-    fn of_nothing(key: Key) -> ReadStrip {
-        let scan = Scan { damage: vec![Damage { at: 0, from: 0, to: 0 }], ..Scan::default() };
-        ReadStrip { key, bytes: Bytes::new(), scan }
+    /// What is wrong where nobody can tell how much it held behind what can be read of it: a strip has its full length before the
+    /// first frame.
+    fn open_end(&self) -> Option<String> {
+        match self.length {
+            STRIP_BYTES => self.scan.spoilt_end.map(other_frame),
+            length => Some(format!("it is {length} bytes long and should be {STRIP_BYTES}")),
+        }
     }
 
     fn damaged(&self, at: usize) -> Error {
@@ -84,20 +87,16 @@ impl ClusterRepository {
     /// What there is of a segment, beside the whole.
     pub async fn tail(&self, segment: SegmentName) -> Result<Tail> {
         let mut tail = Tail { cluster: self.clone(), segment, pieces: Vec::new(), strips: BTreeMap::new() };
-        for key in self.tail_objects(segment).await? {
-            match keys::tail_object_of(segment, key.name()) {
+        for entry in self.tail_objects(segment).await? {
+            match keys::tail_object_of(segment, entry.key.name()) {
                 Some(TailObject::Piece(piece)) => tail.pieces.push(piece),
-                Some(TailObject::Strip(id)) => match self.read_strip(&key).await {
+                Some(TailObject::Strip(id)) => match self.read_strip(&entry).await {
                     Ok(strip) => {
                         tail.pieces.extend(strip.pieces(segment, id));
                         tail.strips.insert(id, strip);
                     }
                     // It was removed since it was listed, as a piece may have been before.
                     Err(error) if error.is_not_found() => {}
-                    // Nothing of it can be told, and everything else can.
-                    Err(error) if error.is_damaged() => {
-                        _ = tail.strips.insert(id, ReadStrip::of_nothing(key))
-                    }
                     Err(error) => return Err(error),
                 },
                 None => {}
@@ -107,14 +106,14 @@ impl ClusterRepository {
         Ok(tail)
     }
 
-    /// The names of all objects that hold pieces of a segment, in order.
-    pub(super) async fn tail_objects(&self, segment: SegmentName) -> Result<Vec<Key>> {
+    /// All objects that hold pieces of a segment, in the order of their names.
+    pub(super) async fn tail_objects(&self, segment: SegmentName) -> Result<Vec<Entry>> {
         let prefix = self.section().tail_of_segment(segment);
         let (mut found, mut after) = (Vec::new(), None);
         for _ in 0..MAX_PAGES {
             let page = self.repository().store().list(&prefix, after.as_deref(), false).await?;
-            let keys = page.entries.into_iter().map(|entry| entry.key);
-            found.extend(keys.filter(|key| keys::tail_object_of(segment, key.name()).is_some()));
+            let is_one = |entry: &Entry| keys::tail_object_of(segment, entry.key.name()).is_some();
+            found.extend(page.entries.into_iter().filter(is_one));
             after = page.next;
             if after.is_none() {
                 return Ok(found);
@@ -125,18 +124,27 @@ impl ClusterRepository {
 
     /// Reads a strip. What seems to be damaged may have been on its way: then it is there when it is read again, since what lies
     /// behind it was written later.
-    async fn read_strip(&self, key: &Key) -> Result<ReadStrip> {
-        let mut doubted: Vec<Damage> = Vec::new();
+    async fn read_strip(&self, entry: &Entry) -> Result<ReadStrip> {
+        let mut doubted: Vec<usize> = Vec::new();
         let mut reads = 0;
         loop {
-            let bytes = self.repository().fetch(key, MAX_STRIP_BYTES).await?;
+            let bytes = match self.repository().fetch_range(&entry.key, 0, STRIP_BYTES).await {
+                // It has no bytes.
+                Err(error) if error.is_damaged() => Bytes::new(),
+                read => read?,
+            };
+            let length = match bytes.len() as u64 {
+                STRIP_BYTES => entry.size.max(STRIP_BYTES),
+                shorter => shorter,
+            };
             let scan = frames::scan(&bytes);
-            let is_known = |damage: &Damage| doubted.iter().any(|before| before.at == damage.at);
+            let doubts: Vec<usize> =
+                scan.damage.iter().map(|damage| damage.at).chain(scan.spoilt_end).collect();
             reads += 1;
-            if scan.damage.iter().all(is_known) || reads == STRIP_READS {
-                return Ok(ReadStrip { key: key.clone(), bytes, scan });
+            if doubts.iter().all(|at| doubted.contains(at)) || reads == STRIP_READS {
+                return Ok(ReadStrip { key: entry.key.clone(), length, bytes, scan });
             }
-            doubted = scan.damage;
+            doubted = doubts;
         }
     }
 }
@@ -157,9 +165,17 @@ impl Tail {
         TailPiece::reach(&self.pieces)
     }
 
-    /// How many bytes of the segment the last of them says that there were.
-    pub fn known(&self) -> u64 {
-        self.pieces.iter().map(|piece| u64::from(piece.to)).max().unwrap_or_default()
+    /// How many bytes of the segment there were: as many as the last piece says, and where nobody can tell how much a damaged
+    /// strip held, one more.
+    pub fn known(&self, size: SegmentSize) -> u64 {
+        let told = self.pieces.iter().map(|piece| u64::from(piece.to)).max().unwrap_or_default();
+        let more = u64::from(self.open_end().is_some());
+        told.max((told + more).min(size.bytes()))
+    }
+
+    /// What is wrong with the first strip of which nobody can tell how much it held.
+    pub(super) fn open_end(&self) -> Option<Error> {
+        self.strips.values().find_map(|strip| Some(Error::damaged(&strip.key, strip.open_end()?)))
     }
 
     /// What is wrong with the pieces all in all.
@@ -191,13 +207,15 @@ impl Tail {
     pub fn damage(&self) -> impl Iterator<Item = (&Key, String)> {
         self.strips.values().flat_map(|strip| {
             let without_bytes = strip.scan.damage.iter().filter(|damage| damage.from == damage.to);
-            without_bytes.map(|damage| (&strip.key, other_frame(damage.at)))
+            let inside = without_bytes.map(|damage| other_frame(damage.at));
+            inside.chain(strip.open_end()).map(|what| (&strip.key, what))
         })
     }
 
     /// The strips at whose end something lies that is not whole and was never acknowledged, and from which byte on.
     pub fn torn(&self) -> impl Iterator<Item = (&Key, u64)> {
-        self.strips.values().filter_map(|strip| Some((&strip.key, strip.scan.torn? as u64)))
+        let whole = self.strips.values().filter(|strip| strip.open_end().is_none());
+        whole.filter_map(|strip| Some((&strip.key, strip.scan.torn? as u64)))
     }
 
     /// Length and digest of a piece's bytes, as its object says; also where no identity is at hand.

@@ -226,8 +226,8 @@ impl ClusterRepository {
         if !self.has_wal(WalFile::Segment(segment)).await? {
             return Ok(false);
         }
-        let mut keys = self.tail_objects(segment).await?;
-        keys.reverse();
+        let objects = self.tail_objects(segment).await?;
+        let keys: Vec<Key> = objects.into_iter().rev().map(|entry| entry.key).collect();
         self.repository().store().delete_all(&keys).await?;
         Ok(true)
     }

@@ -7,13 +7,10 @@ use highwater_storage::{Body, Growing};
 use highwater_wal::{SegmentName, SegmentSize, Summary};
 
 use super::TailPiece;
-use super::frames::{self, MARK_BYTES, StripId};
+use super::frames::{self, AT_ONCE_BYTES, MARK_BYTES, STRIP_BYTES, StripId};
 use crate::cluster::ClusterRepository;
 use crate::codec::Content;
 use crate::{Error, Result};
-
-/// How long a strip is made. A synchronous server under load fills one in about a second; what is not filled is zeros on the disk.
-const STRIP_BYTES: u64 = 4 << 20;
 
 /// A strip that is being written. It takes pieces of one segment.
 #[derive(Debug)]
@@ -46,8 +43,8 @@ impl ClusterRepository {
 }
 
 impl Strip {
-    /// Puts a piece into the strip: it is durable when this has answered (R1). `false` where there is no room for it, and nothing was
-    /// put. After a failure nothing more can be put into it, and the piece has to be put elsewhere.
+    /// Puts a piece into the strip: it is durable when this has answered (R1). `false` where there is no room for it, or it is
+    /// longer than what is written at once, and nothing was put. After a failure nothing more can be put into it, and the piece has to be put elsewhere.
     ///
     /// # Errors
     /// [`Error::Refused`] where it is no piece of the segment, and those of the store.
@@ -67,7 +64,7 @@ impl Strip {
         }
         let object = self.cluster.encode_tail(piece, size, bytes, summary)?.body;
         let mark_at = self.at + frames::frame_bytes(object.len()) as u32;
-        if u64::from(mark_at - self.at) + MARK_BYTES > self.growing.room() {
+        if u64::from(mark_at - self.at) + MARK_BYTES > self.growing.room().min(AT_ONCE_BYTES) {
             return Ok(false);
         }
         let frame = frames::piece(self.at, piece.from, piece.to, object.pieces().to_vec());

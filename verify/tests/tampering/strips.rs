@@ -8,7 +8,7 @@ use highwater_verify::{Options, Report, Weight, verify};
 use highwater_wal::{SegmentName, SegmentSize, SystemId, TimelineId};
 
 const BOUNDS: [(u32, u32); 3] = [(0, 40), (40, 300), (300, 301)];
-/// Zeros that are left behind the frames.
+/// Of the zeros behind the frames so many are looked at.
 const ZEROS: usize = 70;
 
 fn size() -> SegmentSize {
@@ -37,11 +37,6 @@ async fn made(config: &RepositoryConfig) -> Objects {
         assert!(strip.put(piece, size(), &bytes[..], None).await.unwrap());
     }
     cluster.mark_reached(TimelineId::FIRST, segment().start(size()) + 301).await.unwrap();
-    let key = store.names("strip-").remove(0);
-    let mut object = store.objects()[&key].to_vec();
-    let end = object.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    object.truncate(end + ZEROS);
-    store.spoil(&key, object);
     store.objects().clone()
 }
 
@@ -69,7 +64,8 @@ async fn r07_every_byte_of_a_strip_is_looked_at_and_every_cut_that_takes_somethi
         let frames: Vec<usize> = places.filter(|at| whole[*at..].starts_with(b"HWSTRIP1")).collect();
         assert_eq!(frames.len(), 6);
 
-        for at in (0..whole.len()).step_by(3).chain(frames.clone()).chain(whole.len() - ZEROS..whole.len()) {
+        let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        for at in (0..end).step_by(3).chain(frames.clone()).chain(end..end + ZEROS) {
             let mut spoilt = whole.clone();
             spoilt[at] ^= 1 << (at % 8);
             let findings = looked(&config, &objects, &key, spoilt).await.findings;
@@ -80,10 +76,28 @@ async fn r07_every_byte_of_a_strip_is_looked_at_and_every_cut_that_takes_somethi
             });
             assert!(is_told, "byte {at}: {findings:#?}");
         }
-        for cut in (1..whole.len()).step_by(3).chain(frames.iter().copied().filter(|at| *at > 0)) {
+        let is_damaged = |report: &Report, what: &str| {
+            let mut damage = report
+                .findings
+                .iter()
+                .filter(|finding| finding.weight == Weight::Damage && finding.object == key);
+            damage.any(|finding| finding.what.contains(what))
+        };
+        let cuts = (0..end + ZEROS).step_by(7).chain(frames.iter().copied()).chain([whole.len() - 1]);
+        for cut in cuts {
             let report = looked(&config, &objects, &key, whole[..cut].to_vec()).await;
-            // What was cut off a strip by whole pieces is known by the mark; zeros and marks are no loss.
-            assert_eq!(report.is_well(), cut >= frames[5], "cut at {cut}: {:#?}", report.findings);
+            let what = format!("it is {cut} bytes long and should be 4194304");
+            assert!(is_damaged(&report, &what), "cut at {cut}: {:#?}", report.findings);
+        }
+        for from in frames {
+            let mut spoilt = whole.clone();
+            spoilt[from..].iter_mut().for_each(|byte| *byte = !*byte);
+            let report = looked(&config, &objects, &key, spoilt).await;
+            assert!(
+                is_damaged(&report, &format!("the frame at byte {from} ")),
+                "{from}: {:#?}",
+                report.findings
+            );
         }
     }
 }

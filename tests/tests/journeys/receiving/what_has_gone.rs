@@ -96,6 +96,23 @@ fn r06_pieces_that_have_gone_from_the_end_are_missed() {
     receiving.catches_up_with(&server);
     receiving.running.terminate().succeeds().says("have gone from its end");
     assert_eq!(rows(&bring_back(&site, "by-the-slot", &["--latest"])), "1 2 3 4");
+
+    // A strip of which nothing is left, and no mark tells of it.
+    let receiving = receive(&site, &[WITH_SLOT, &["--synchronous"]].concat()).wait_until_streaming();
+    server.sql("insert into t values (5)");
+    receiving.catches_up_with(&server);
+    receiving.running.kill9();
+    site.highwater(["verify"]).run().succeeds();
+    site.highwater(["plan", "--latest"]).run().succeeds();
+    let strips = site.objects("/strip-");
+    assert!(!strips.is_empty());
+    strips.iter().for_each(|strip| std::fs::write(strip, "").unwrap());
+    site.objects("/reached/").iter().for_each(|mark| std::fs::remove_file(mark).unwrap());
+    site.highwater(["verify"]).run().ends_with(4).says("it is 0 bytes long and should be 4194304");
+    site.highwater(["status"]).run().succeeds().says("ALARM").says("or is damaged");
+    site.highwater(["window"]).run().says("or is damaged");
+    let refused = site.highwater(["plan", "--latest"]).run().ends_with(4).says("or is damaged");
+    site.highwater(["plan", "--lsn", &lsn_in(&refused.stderr)]).run().succeeds();
 }
 
 /// What `highwater status` has of missing WAL, as alarms and as notes.
