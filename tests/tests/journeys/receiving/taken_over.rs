@@ -54,6 +54,8 @@ fn an_alarm_is_over_with_a_backup_of_the_standby_that_is_promoted_under_the_rece
     let site = Site::on_folder();
     let primary = server(&site, Postgres::builder().wal_segment_size_mb(1));
     let standby = primary.standby("next").start();
+    // There is no slot, and what it recycles would be a loss of its own.
+    standby.configure("wal_keep_size", "64MB");
     let receiving = receive(&site, WITH_SLOT).wait_until_streaming();
     back_up(&site);
     primary.sql("create table t as select 1 as n");
